@@ -1,0 +1,105 @@
+"""Every error of the library, in one tree.
+
+::
+
+    SselibError
+    ├── LocalError                 you did it, or it happened in this process
+    │   ├── ChannelEnded           published to a topic after its end
+    │   ├── TopicFull              one key more than a topic may hold
+    │   └── SubscriptionLagged     a subscriber fell behind what its log keeps
+    └── RemoteError                the peer did it
+        ├── EventTooLarge          an event of the peer exceeds the bound
+        └── InvalidEventData       data is not the JSON, or not of the type, asked for
+
+Whoever reads a peer's bytes has to catch :class:`RemoteError` and nothing else: anything else
+that those bytes can raise is a bug of this library. A wrong argument is Python's own
+:class:`ValueError` or :class:`TypeError`, raised before anything has changed. Where an error of
+Trio says it (:class:`trio.ClosedResourceError`, :class:`trio.EndOfChannel`,
+:class:`trio.WouldBlock`), that one is raised. What a program may want to know stands in
+attributes; no message needs to be parsed.
+"""
+
+from __future__ import annotations
+
+
+class SselibError(Exception):
+    """The root of the tree."""
+
+
+class LocalError(SselibError):
+    """Misuse by this program, or a limit of this process."""
+
+
+class RemoteError(SselibError):
+    """The peer broke the protocol, or a bound that was set for it."""
+
+
+class ChannelEnded(LocalError):
+    """The topic has ended: nothing can be published after its end entry.
+
+    Attributes:
+        topic: The topic's name.
+        end_id: The id of its end entry.
+    """
+
+    def __init__(self, topic: str, end_id: str) -> None:
+        super().__init__(f"topic {topic!r} ended with entry {end_id}: nothing may follow it")
+        self.topic = topic
+        self.end_id = end_id
+
+
+class TopicFull(LocalError):
+    """The append would leave the topic with more live keys than it may hold.
+
+    Nothing of it was stored.
+
+    Attributes:
+        topic: The topic's name.
+        max_keys: The most keys it may hold.
+    """
+
+    def __init__(self, topic: str, max_keys: int) -> None:
+        super().__init__(f"topic {topic!r} may hold {max_keys} live keys, and this is one more")
+        self.topic = topic
+        self.max_keys = max_keys
+
+
+class SubscriptionLagged(LocalError):
+    """The subscriber is owed entries that its log no longer has.
+
+    Attributes:
+        topic: The topic's name.
+        reason: Why they are gone: ``"trimmed"`` or ``"foreign"``, as in
+            :class:`sselib.log.Resumption`.
+    """
+
+    def __init__(self, topic: str, reason: str) -> None:
+        super().__init__(
+            f"the subscriber of topic {topic!r} is owed entries that are gone: {reason}"
+        )
+        self.topic = topic
+        self.reason = reason
+
+
+class EventTooLarge(RemoteError):
+    """An event of the peer takes more bytes than the decoder was told to hold.
+
+    Attributes:
+        max_event_bytes: The bound, in bytes.
+    """
+
+    def __init__(self, max_event_bytes: int) -> None:
+        super().__init__(f"an event of the peer exceeds max_event_bytes={max_event_bytes}")
+        self.max_event_bytes = max_event_bytes
+
+
+class InvalidEventData(RemoteError):
+    """An event's data is not JSON, or does not fit the type it was to be structured into.
+
+    Attributes:
+        data: The event's data, whole.
+    """
+
+    def __init__(self, message: str, data: str) -> None:
+        super().__init__(message)
+        self.data = data
