@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .channel import ChannelStatistics as ChannelStatistics
+from .channel import EventChannel as EventChannel
 from .codec import EventStreamDecoder as EventStreamDecoder
 from .codec import encode as encode
 from .errors import ChannelEnded as ChannelEnded
@@ -14,5 +16,13 @@ from .errors import SubscriptionLagged as SubscriptionLagged
 from .errors import TopicFull as TopicFull
 from .events import Comment as Comment
 from .events import ServerSentEvent as ServerSentEvent
+from .log import EventLog as EventLog
+from .log import NewEntry as NewEntry
+from .log import Resumption as Resumption
+from .log import Retention as Retention
+from .log.memory import MemoryLog as MemoryLog
+from .subscription import Subscription as Subscription
+from .topics import Topics as Topics
+from .topics import open_topics as open_topics
 
 __version__ = "0.1.0"

@@ -1,0 +1,355 @@
+"""A subscriber's place in a topic: a cursor, moved by the task that reads it.
+
+The cursor is the id up to which the subscriber has been given everything it is owed. There are
+three places it can be in:
+
+* inside the window: then it is a number, and moving it costs nothing;
+* older than the window: then pages of the log go through the backlog until it is inside;
+* older than the log's floor: then something it is owed is gone, and it has lagged.
+
+A snapshot goes through the backlog as well, while the cursor already stands where the snapshot
+was taken: what lag means is measured from there. There is no queue that a publisher fills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import trio
+
+from .errors import SubscriptionLagged
+from .events import Comment, ServerSentEvent
+from .log import FRESH, ORIGIN, EntryId, EventLog, Resumption, resume
+from .window import IDS, Frame, Ids, Window
+
+Replay: TypeAlias = Literal["current", "history", "live"]
+Lag: TypeAlias = Literal["close", "restart"]
+
+
+class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
+    """A cursor into a topic. :meth:`EventChannel.subscribe` makes it and ends it.
+
+    Programs iterate it, or call :meth:`receive`, and get each event as a client would read it
+    from the wire. What writes to a socket calls :meth:`take` for bytes and :meth:`wait` when
+    there are none. One task at a time uses it.
+
+    Iterating stops at the topic's end, and when the channel is closed or the topic deleted.
+
+    Attributes:
+        outcome: What became of the last event ID, a :class:`sselib.log.Resumption`. With
+            ``lag="restart"`` it becomes a gap when the subscriber lags.
+        delivered: How many entries the subscriber has been given.
+        finished: There is nothing left and nothing to come.
+        ended: The end entry has been given, now or to an earlier connection of this client.
+    """
+
+    __slots__ = (
+        "_after",
+        "_backlog",
+        "_closed",
+        "_floor",
+        "_gap_event",
+        "_is_waiting",
+        "_lag",
+        "_log",
+        "_mode",
+        "_next",
+        "_on_start",
+        "_replay",
+        "_topic",
+        "_until",
+        "_window",
+        "delivered",
+        "ended",
+        "finished",
+        "outcome",
+    )
+
+    def __init__(
+        self,
+        log: EventLog,
+        topic: str,
+        window: Window,
+        *,
+        on_start: Callable[[], None],
+        replay: Replay,
+        lag: Lag,
+        ids: Ids,
+        gap_event: ServerSentEvent | None,
+    ) -> None:
+        self.outcome: Resumption = FRESH
+        self.delivered: int = 0
+        self.finished: bool = False
+        self.ended: bool = False
+        self._log = log
+        self._topic = topic
+        self._window = window
+        self._on_start = on_start  # called when the window begins
+        self._replay = replay
+        self._lag = lag
+        self._mode = IDS.index(ids)
+        self._gap_event = gap_event
+        self._backlog: list[Frame] = []  # a snapshot or a page, the next one last
+        self._after = ORIGIN  # everything owed up to here is given, or in the backlog
+        self._floor = ORIGIN  # what is gone before this was never owed
+        self._next: int | None = None  # the number in the window; None: not inside, as far as known
+        self._until: EntryId | None = None  # give what there is up to here, and no more
+        self._is_waiting = False
+        self._closed = False
+
+    async def receive(self) -> ServerSentEvent:
+        """Return the next event, waiting for it if need be.
+
+        Its ``id`` is the one it says on the wire: ``""`` inside a snapshot, whose last event
+        alone says one.
+
+        Raises:
+            trio.EndOfChannel: Nothing is to come.
+            SubscriptionLagged: What comes next is gone from the log, and ``lag`` is ``"close"``.
+            trio.ClosedResourceError: The subscription is closed.
+
+        Cancellation: loses no event; the next call returns it.
+        """
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.receive_nowait()
+            except trio.WouldBlock:
+                await self.wait()
+
+    def receive_nowait(self) -> ServerSentEvent:
+        """Return the next event if there is one.
+
+        Raises:
+            trio.WouldBlock: There is none yet.
+            trio.EndOfChannel: Nothing is to come.
+            trio.ClosedResourceError: The subscription is closed.
+        """
+        self._check_open()
+        while self.is_ready():
+            if self._backlog:
+                frame = self._backlog.pop()
+                self._gave_from_backlog(frame)
+            else:
+                start, _ = self._ready_in_window()
+                frame = self._window.frames[start]
+                self._gave_from_window(start + 1, 1)
+            event = frame.read()
+            if event is not None:
+                return event
+        if self.finished:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
+
+    def take(self, limit: int) -> bytes:
+        """Return the bytes of what is ready: whole blocks, at most ``limit`` bytes, at least one.
+
+        ``b""`` says that nothing is ready; then :meth:`wait`, or be :attr:`finished`.
+
+        Raises:
+            trio.ClosedResourceError: The subscription is closed.
+        """
+        self._check_open()
+        pieces: list[bytes] = []
+        size = 0
+        mode = self._mode
+        backlog = self._backlog
+        while backlog:
+            piece = backlog[-1].wire[mode]
+            size += len(piece)
+            if size > limit and pieces:
+                return b"".join(pieces)
+            pieces.append(piece)
+            self._gave_from_backlog(backlog.pop())
+        start, stop = self._ready_in_window()
+        frames = self._window.frames
+        index = start
+        given = 0
+        while index < stop:
+            piece = frames[index].wire[mode]
+            size += len(piece)
+            if size > limit and pieces:
+                break
+            if piece:
+                pieces.append(piece)
+                given += 1
+            index += 1
+        if index > start:
+            self._gave_from_window(index, given)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def wait(self) -> None:
+        """Wait until :meth:`take` may have something to give, or the subscription is finished.
+
+        Raises:
+            SubscriptionLagged: What comes next is gone from the log, and ``lag`` is ``"close"``.
+            trio.ClosedResourceError: The subscription is closed.
+
+        Cancellation: loses nothing.
+        """
+        self._check_open()
+        waited = False
+        while not (self.is_ready() or self.finished):
+            waited = True
+            if self._is_behind():
+                await self._read_page()
+            else:
+                await self._park()
+            self._check_open()
+        if not waited:
+            await trio.lowlevel.checkpoint()
+
+    def is_ready(self) -> bool:
+        """Return whether :meth:`take` may have something to give."""
+        if self._backlog:
+            return True
+        start, stop = self._ready_in_window()
+        return start < stop
+
+    def finish(self) -> None:
+        """Let the subscriber have what its topic holds now, and nothing that comes later."""
+        if self._until is None:
+            self._until = self._window.last
+            self._settle()
+
+    def close(self) -> None:
+        """Give up the subscription: whoever waits in it gets :exc:`trio.ClosedResourceError`."""
+        self._closed = True
+        self._backlog.clear()
+        if self._is_waiting:
+            self._window.changed.unpark_all()
+
+    async def aclose(self) -> None:
+        """Close it, for :class:`trio.abc.AsyncResource`."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    async def begin(self, last_event_id: str | None) -> None:
+        """Take the place in the topic that ``subscribe`` promises; called by it, once.
+
+        Cancellation: the subscription is of no use.
+        """
+        outcome = FRESH
+        if last_event_id and IDS[self._mode] != "none":
+            outcome = await resume(self._log, self._topic, last_event_id)
+            if IDS[self._mode] == "end" and not outcome.at_end:
+                outcome = FRESH
+        self.outcome = outcome
+        if outcome.at_end:
+            self.finished = self.ended = True
+        elif outcome.after is not None and outcome.last is not None:
+            self._after = self._floor = outcome.after
+            self._start_window(outcome.last)
+        else:
+            await self._join()
+
+    async def _join(self) -> None:
+        """Stand where somebody who knows nothing begins."""
+        frames = self._gap_notice()
+        if self._replay == "history":
+            head = await self._log.head(self._topic)
+            self._after = ORIGIN
+        else:
+            snapshot = await self._log.snapshot(self._topic)
+            head = snapshot.head
+            entries = list(snapshot.entries) if self._replay == "current" else []
+            if snapshot.end is not None:
+                entries.append(snapshot.end)
+            # An entry of a snapshot does not vouch for what came before it: only the last one
+            # says an id, the one that the whole snapshot stands for.
+            frames += [Frame(entry, says=None) for entry in entries[:-1]]
+            if head is not None:
+                frames += [Frame(entry, says=head.last) for entry in entries[-1:]]
+                self._after = head.last
+        if head is not None:
+            self._floor = head.floor if self._replay == "history" else head.last
+        self._next = None
+        self._backlog = frames[::-1]
+        self._start_window(ORIGIN if head is None else head.last)
+
+    async def _read_page(self) -> None:
+        """Fill the backlog from the log, for a cursor that is older than the window."""
+        page = await self._log.read(self._topic, self._after)
+        if page.head is None or self._after.is_foreign_to(page.head.last):
+            self.finished = True
+            return
+        if page.head.floor > max(self._after, self._floor):
+            if self._lag == "close":
+                raise SubscriptionLagged(self._topic, "trimmed")
+            self.outcome = Resumption("gap", "trimmed")
+            await self._join()
+            return
+        # A state entry from before the floor vouches for nothing before it, as in a snapshot.
+        frames = [
+            Frame(entry, says=None if entry.id < self._floor else entry.id)
+            for entry in page.entries
+            if self._until is None or entry.id <= self._until
+        ]
+        self._backlog = frames[::-1]
+        self._after = page.upto
+        self._settle()
+
+    def _start_window(self, last: EntryId) -> None:
+        if self._window.base is None:
+            self._window.start(last)
+            self._on_start()
+
+    async def _park(self) -> None:
+        self._is_waiting = True
+        try:
+            await self._window.changed.park()
+        finally:
+            self._is_waiting = False
+
+    def _gap_notice(self) -> list[Frame]:
+        if self.outcome.outcome != "gap":
+            return []
+        notice = [Frame.of_notice(Comment(f"gap: {self.outcome.reason}"))]
+        if self._gap_event is not None:
+            notice.append(Frame.of_notice(self._gap_event))
+        return notice
+
+    def _ready_in_window(self) -> tuple[int, int]:
+        """Return from and to which index of the window's frames the subscriber may be given."""
+        window = self._window
+        if self._next is None:
+            self._next = window.number_after(self._after)
+            if self._next is None:
+                return 0, 0
+        start = self._next - window.first
+        if start < 0:
+            self._next = None
+            return 0, 0
+        stop = len(window.frames)
+        if self._until is not None:
+            after_last = window.number_after(self._until)
+            stop = start if after_last is None else max(start, after_last - window.first)
+        return start, stop
+
+    def _is_behind(self) -> bool:
+        base = self._window.base
+        return self._next is None and base is not None and self._after < base
+
+    def _gave_from_backlog(self, frame: Frame) -> None:
+        self._gave(frame, 0 if frame.id is None else 1)
+
+    def _gave_from_window(self, stop: int, given: int) -> None:
+        window = self._window
+        self._next = window.first + stop
+        self._after = window.last if stop == len(window.frames) else window.id_at(self._next - 1)
+        self._gave(window.frames[stop - 1], given)
+
+    def _gave(self, frame: Frame, given: int) -> None:
+        self.delivered += given
+        if frame.is_end:
+            self.finished = self.ended = True
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._until is not None and not self._backlog and self._after >= self._until:
+            self.finished = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError

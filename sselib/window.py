@@ -1,0 +1,180 @@
+"""The newest entries of one topic, framed for the wire once for all subscribers of a process.
+
+A frame is made when its entry comes in and is shared from then on. An entry that coalesces and is
+superseded while it is still in the window becomes nothing, so that a subscriber who is behind is
+not sent progress that is already outdated.
+
+The window never differs from the log: it is fed pages of the log in order, and knows the id
+before its first entry (``base``) and the id up to which it has asked (``last``). Everything owed
+between the two is in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final, Literal, TypeAlias, get_args
+
+import attrs
+import trio
+
+from .codec import EventStreamDecoder, encode
+from .events import Comment, ServerSentEvent
+from .log import ORIGIN, Entry, EntryId, Head, Page
+
+Ids: TypeAlias = Literal["none", "end", "all"]
+"""Which entries say their id on the wire: none, the end entry alone, all."""
+
+IDS: Final[tuple[str, ...]] = get_args(Ids)
+
+_ALL: Final = IDS.index("all")
+
+
+class Frame:
+    """An entry as bytes for the wire.
+
+    Attributes:
+        id: The entry's id; ``None`` for a notice that no log holds.
+        is_end: Whether it is the end entry.
+        wire: The bytes, one for each of :data:`IDS` in their order. They are empty once the entry
+            is owed to nobody.
+    """
+
+    __slots__ = ("_event", "id", "is_end", "key", "wire")
+
+    def __init__(self, entry: Entry, *, says: EntryId | None) -> None:
+        """Frame an entry that says ``says`` as its id: its own, the head's in a snapshot, none."""
+        block = entry.content.block
+        framed = block if says is None else f"id: {says}\n".encode() + block
+        self.id: EntryId | None = entry.id
+        self.key = entry.content.key
+        self.is_end = entry.content.end
+        self.wire = (block, framed if self.is_end else block, framed)
+        self._event: ServerSentEvent | None = None
+
+    @classmethod
+    def of_notice(cls, item: ServerSentEvent | Comment) -> Frame:
+        """Frame what is said to one subscriber alone; an event makes clients forget their id."""
+        frame = cls.__new__(cls)
+        bare = encode(item)
+        forgetting = (
+            encode(attrs.evolve(item, id="")) if isinstance(item, ServerSentEvent) else bare
+        )
+        frame.id = None
+        frame.key = None
+        frame.is_end = False
+        frame.wire = (bare, bare, forgetting)
+        frame._event = None
+        return frame
+
+    def read(self) -> ServerSentEvent | None:
+        """Return the event that a client reads from this frame, ids and all; ``None`` if none."""
+        if self._event is None:
+            for event in EventStreamDecoder(max_event_bytes=None).feed(self.wire[_ALL]):
+                self._event = event
+        return self._event
+
+    def vanish(self) -> None:
+        """Become nothing, for everybody who has not been given it yet."""
+        self.wire = (b"", b"", b"")
+        self._event = None
+
+
+class Window:
+    """A bounded run of frames, numbered from the first that was ever in it.
+
+    Args:
+        max_entries: The most frames. ``None`` lifts the bound.
+        max_bytes: The most bytes of frames. ``None`` lifts the bound.
+
+    Attributes:
+        base: The id before the first frame; ``None`` until :meth:`start`.
+        last: The id up to which the log has been read.
+        first: The number of the first frame.
+        frames: The frames.
+        size: Their bytes.
+        changed: Where subscriptions wait for more.
+    """
+
+    def __init__(self, *, max_entries: int | None, max_bytes: int | None) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self.base: EntryId | None = None
+        self.last = ORIGIN
+        self.first = 0
+        self.frames: list[Frame] = []
+        self.size = 0
+        self.changed = trio.lowlevel.ParkingLot()
+        self._ids: list[EntryId] = []
+        self._coalescing: dict[str, Frame] = {}
+
+    def start(self, last: EntryId) -> None:
+        """Begin after ``last``, empty."""
+        self.base = self.last = last
+
+    def number_after(self, id: EntryId) -> int | None:
+        """Return the number of the first frame after ``id``.
+
+        ``None`` if the window cannot say: ``id`` is older than it, or it has not come that far.
+        """
+        if self.base is None or not self.base <= id <= self.last:
+            return None
+        return self.first + bisect_right(self._ids, id)
+
+    def id_at(self, number: int) -> EntryId:
+        """Return the id of the frame with that number."""
+        return self._ids[number - self.first]
+
+    def feed(self, page: Page, head: Head) -> None:
+        """Take the page that the log gave for what comes after ``last``."""
+        if head.floor > self.last:
+            # Entries have gone that were never seen here. Whoever is owed them finds out from
+            # the log, since its cursor is now older than the window.
+            self._drop(len(self.frames))
+            self.base = self.last = head.floor
+        for entry in page.entries:
+            if entry.id > self.last:
+                self._add(entry)
+        self.last = max(self.last, page.upto)
+
+    def _add(self, entry: Entry) -> None:
+        content = entry.content
+        frame = Frame(entry, says=entry.id)
+        if content.clear:
+            for superseded in self._coalescing.values():
+                self._vanish(superseded)
+            self._coalescing.clear()
+        elif content.key is not None:
+            previous = self._coalescing.pop(content.key, None)
+            if previous is not None:
+                self._vanish(previous)
+            if content.coalesce:
+                self._coalescing[content.key] = frame
+        self.frames.append(frame)
+        self._ids.append(entry.id)
+        self.size += len(frame.wire[_ALL])
+
+        excess = 0
+        size = self.size
+        if self._max_entries is not None and len(self.frames) > self._max_entries:
+            size -= len(self.frames[0].wire[_ALL])
+            excess = 1
+        if self._max_bytes is not None:
+            while size > self._max_bytes:
+                size -= len(self.frames[excess].wire[_ALL])
+                excess += 1
+        if excess:
+            self._drop(excess)
+
+    def _vanish(self, frame: Frame) -> None:
+        self.size -= len(frame.wire[_ALL])
+        frame.vanish()
+
+    def _drop(self, count: int) -> None:
+        for frame in self.frames[:count]:
+            self.size -= len(frame.wire[_ALL])
+            if frame.key is not None and self._coalescing.get(frame.key) is frame:
+                del self._coalescing[frame.key]
+            self.base = frame.id
+        self.first += count
+        del self.frames[:count]
+        del self._ids[:count]
