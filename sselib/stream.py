@@ -1,0 +1,493 @@
+"""An event source as an HTTP response, on any ASGI server that runs on Trio.
+
+One response is two tasks in one nursery. The *watcher* waits in ``receive()``, the only place
+where a server tells that the client has left. The *writer* takes whatever is ready from its source
+as one body message, whole blocks and at most ``batch_bytes`` of them, and waits when there is
+nothing: for the source, for the next heartbeat, for the end of the stream's life. It alone calls
+``send()``, so nothing is interleaved, and what a client that does not read can hold is the one
+message it has not taken.
+
+A source is a channel, of which each response is a subscriber, or a function of the user's that is
+given a ``send`` of its own and runs as a third task.
+
+An :class:`EventStream` holds nothing of a request, so one object may serve many. What belongs to a
+running response is an :class:`OpenStream`. It is what a server's registry knows of it and can end
+it by; this module knows a registry only as the :class:`StreamHost` that it may find in the scope.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+
+import attrs
+import trio
+
+from .channel import EventChannel
+from .codec import encode
+from .errors import SubscriptionLagged
+from .events import Comment, ServerSentEvent
+from .subscription import Lag, Replay, Subscription
+from .window import IDS, Ids
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SendEvent: TypeAlias = Callable[[ServerSentEvent | Comment], Awaitable[None]]
+"""Sends one event or comment; returns when the client's connection has room for the next."""
+
+Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+
+REGISTRY: Final = "sselib.registry"
+"""The name of the :class:`StreamHost` in ``scope["extensions"]``."""
+
+# Seconds. The standard suggests a comment "every 15 seconds or so" against proxies that give up
+# on an idle connection; the shortest such time in wide use is 30 (Heroku: 55, nginx: 60).
+DEFAULT_HEARTBEAT: Final = 15.0
+DEFAULT_HEARTBEAT_COMMENT: Final = "keepalive"
+# Of the maximum age: streams that were opened together do not come back together.
+DEFAULT_MAX_AGE_JITTER: Final = 0.1
+# One TLS record, and what a client that does not read keeps of the server's memory.
+DEFAULT_BATCH_BYTES: Final = 16 * 1024
+
+# Something is sent at once: proxies and clients hold a head back until the first byte of a body.
+_OPENING: Final = encode(Comment("connected"))
+
+_OWN_HEADERS: Final = (
+    (b"content-type", b"text/event-stream"),
+    # no-transform keeps proxies from compressing, which would hold events back.
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),  # nginx
+)
+_FIXED_HEADERS: Final = frozenset((b"content-type", b"content-length", b"transfer-encoding"))
+
+
+@attrs.frozen(kw_only=True)
+class StreamPolicy:
+    """What a stream does besides sending its events. Times are seconds; ``None`` means none.
+
+    Args:
+        heartbeat: Send a comment after this long. Without a heartbeat a maximum age is needed,
+            for some departures are only noticed by writing.
+        heartbeat_mode: ``"idle"``: after this long without anything written. ``"interval"``:
+            whenever this long has passed, whatever else was written.
+        heartbeat_comment: The text of the comment.
+        max_age: End the stream when it is this old, so that clients spread over new servers.
+        max_age_jitter: The fraction of ``max_age``, from 0 to 1, by which a stream may end
+            earlier, at random.
+        retry: The reconnection time to tell the client when the stream opens, in milliseconds.
+        ids: Which events say their id: ``"all"``; ``"end"``, the topic's end event alone, which
+            stops a browser from coming back for ever; ``"none"``, and then there is no resuming
+            and ``Last-Event-ID`` is ignored.
+        batch_bytes: The most bytes to write at once, except for a single larger event.
+        lag: What happens to a client that has fallen behind what the log keeps: ``"close"``
+            ends its stream, and it finds out when it comes back; ``"restart"`` tells it and goes
+            on as if it had just joined.
+
+    Raises:
+        ValueError: A value that is out of its range, or neither heartbeat nor maximum age.
+
+    Spec: https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
+    """
+
+    heartbeat: float | None = DEFAULT_HEARTBEAT
+    heartbeat_mode: Literal["idle", "interval"] = "idle"
+    heartbeat_comment: str = DEFAULT_HEARTBEAT_COMMENT
+    max_age: float | None = None
+    max_age_jitter: float = DEFAULT_MAX_AGE_JITTER
+    retry: int | None = None
+    ids: Ids = "all"
+    batch_bytes: int = DEFAULT_BATCH_BYTES
+    lag: Lag = "close"
+
+    def __attrs_post_init__(self) -> None:
+        if self.heartbeat is None and self.max_age is None:
+            raise ValueError("a policy without a heartbeat needs a max_age")
+        for name in ("heartbeat", "max_age"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive seconds, or None: {value!r}")
+        if not 0 <= self.max_age_jitter <= 1:
+            raise ValueError(f"max_age_jitter must be from 0 to 1: {self.max_age_jitter!r}")
+        if self.batch_bytes < 1:
+            raise ValueError(f"batch_bytes must be at least 1: {self.batch_bytes!r}")
+        for name, choices in (
+            ("heartbeat_mode", ("idle", "interval")),
+            ("ids", IDS),
+            ("lag", get_args(Lag)),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}: {getattr(self, name)!r}"
+                )
+        Comment(self.heartbeat_comment)
+        ServerSentEvent("", retry=self.retry)
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """What a registry has a request answered with instead of a stream.
+
+    Attributes:
+        status: The HTTP status.
+        headers: Header names, in lower case, and values.
+        body: The body, whole.
+    """
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    body: bytes = b""
+
+
+class OpenStream:
+    """A response that is running, as a registry sees it.
+
+    Attributes:
+        scope: The ASGI scope of its request.
+        opened_at: When it was opened, on Trio's clock, in seconds.
+        events: Entries written so far.
+        bytes_written: Bytes of its body given to the server so far.
+        reason: Why it is to end, once it is.
+    """
+
+    __slots__ = (
+        "_farewell",
+        "_life",
+        "_pause",
+        "bytes_written",
+        "events",
+        "opened_at",
+        "reason",
+        "scope",
+    )
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.opened_at: float = trio.current_time()
+        self.events: int = 0
+        self.bytes_written: int = 0
+        self.reason: str | None = None
+        self._farewell = b""
+        self._life = trio.CancelScope()  # around all of it
+        self._pause: trio.CancelScope | None = None  # around the writer's wait
+
+    def finish(self, reason: str, *, farewell: bytes = b"") -> None:
+        """End the stream well: what is ready now is written, then ``farewell``, then its end.
+
+        The first reason given counts. It cannot hurry a client that does not read.
+        """
+        if self.reason is None:
+            self.reason = reason
+            self._farewell = farewell
+            if self._pause is not None:
+                self._pause.cancel()
+
+    def cancel(self, reason: str) -> None:
+        """End the stream now, wherever it is. Its body is cut off."""
+        if self.reason is None:
+            self.reason = reason
+        self._life.cancel()
+
+
+class StreamHost(Protocol):
+    """What a server's registry does for streams; found in the scope as :data:`REGISTRY`."""
+
+    def admit(self, stream: OpenStream) -> Refusal | None:
+        """Enter the stream, or say what to answer instead."""
+        ...
+
+    def discard(self, stream: OpenStream, reason: str) -> None:
+        """Strike off a stream that was admitted: it is over. Called once for each."""
+        ...
+
+
+class _Source(Protocol):
+    """What a writer needs of a source; a :class:`Subscription` is one."""
+
+    delivered: int
+    finished: bool
+    ended: bool
+
+    def take(self, limit: int) -> bytes: ...
+
+    async def wait(self) -> None: ...
+
+    def finish(self) -> None: ...
+
+
+class EventStream:
+    """A response whose body is an event stream; an ASGI application of its own.
+
+    Return it from a Starlette or Litestar handler, or mount it as a route. FastAPI wants
+    :class:`sselib.starlette.EventStreamResponse` instead.
+
+    It answers every method, HEAD with the head alone. A client whose ``Last-Event-ID`` is that of
+    the topic's end is answered 204, which makes a browser's EventSource stop for good.
+
+    Args:
+        source: A channel, to which each response subscribes. Or, for a stream of one client's
+            own, an async function: it is given an async ``send(event_or_comment)`` that waits
+            while the client does not keep up, and when it returns, the stream ends. A stream
+            of that kind cannot be resumed; events say the ids that the function gave them.
+        policy: Heartbeat, age, ids and what else a stream obeys.
+        replay: For a channel: what a client begins with that does not resume, as in
+            :meth:`EventChannel.subscribe`.
+        headers: Further response headers. One of the same name replaces ours.
+        status: The status of the response.
+        last_event_id: Taken instead of the request's ``Last-Event-ID``, for clients that send
+            it in the query. ``None``: the header counts.
+        gap_event: For a channel: sent when a client cannot be given what it missed, so that a
+            browser can see it too.
+
+    Raises:
+        TypeError: ``source`` is neither.
+        ValueError: A header that has no place in a response, or CR, LF or NUL in one.
+
+    Spec: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
+    """
+
+    def __init__(
+        self,
+        source: EventChannel | Callable[[SendEvent], Awaitable[None]],
+        *,
+        policy: StreamPolicy = StreamPolicy(),  # noqa: B008 - frozen
+        replay: Replay = "current",
+        headers: Headers = (),
+        status: int = 200,
+        last_event_id: str | None = None,
+        gap_event: ServerSentEvent | None = None,
+    ) -> None:
+        if not isinstance(source, EventChannel) and not callable(source):
+            raise TypeError(f"source must be an EventChannel or an async function: {source!r}")
+        if replay not in get_args(Replay):
+            raise ValueError(f"replay must be one of {', '.join(get_args(Replay))}: {replay!r}")
+        if gap_event is not None and gap_event.id is not None:
+            raise ValueError(f"a gap_event may not have an id: {gap_event.id!r}")
+        self._source = source
+        self._policy = policy
+        self._replay: Replay = replay
+        self._headers = _merged(headers)
+        self._status = status
+        self._last_event_id = last_event_id
+        self._gap_event = gap_event
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request.
+
+        Raises:
+            RuntimeError: The server does not run on Trio, or the request is not an HTTP one.
+
+        Cancellation: the body is cut off and the subscription ends.
+        """
+        if not trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                "EventStream needs a server that runs on Trio, and this one does not"
+            )
+        if scope["type"] != "http":
+            raise RuntimeError(f"EventStream answers HTTP requests, not {scope['type']!r}")
+        stream = OpenStream(scope)
+        host: StreamHost | None = (scope.get("extensions") or {}).get(REGISTRY)
+        if host is None or scope["method"] == "HEAD":
+            await self._run(stream, receive, send)
+            return
+        refusal = host.admit(stream)
+        if refusal is not None:
+            await _send_whole(send, refusal.status, refusal.headers, refusal.body)
+            return
+        reason = "failed"
+        try:
+            reason = await self._run(stream, receive, send)
+        except trio.Cancelled:
+            reason = "cancelled"
+            raise
+        finally:
+            host.discard(stream, reason)
+
+    async def _run(self, stream: OpenStream, receive: Receive, send: Send) -> str:
+        """Answer until the stream ends or is cancelled, and return why it did."""
+        reason = "cancelled"
+        with stream._life:
+            reason = await self._answer(stream, receive, send)
+        return stream.reason or reason
+
+    async def _answer(self, stream: OpenStream, receive: Receive, send: Send) -> str:
+        if not isinstance(self._source, EventChannel):
+            own = _OwnSource()
+            return await self._respond(stream, own, receive, send, own_task=self._source)
+        last_event_id = self._last_event_id
+        if last_event_id is None:
+            last_event_id = _header(stream.scope, b"last-event-id")
+        async with self._source.subscribe(
+            last_event_id=last_event_id,
+            replay=self._replay,
+            lag=self._policy.lag,
+            ids=self._policy.ids,
+            gap_event=self._gap_event,
+        ) as subscription:
+            if subscription.outcome.at_end:
+                headers = [header for header in self._headers if header[0] != b"content-type"]
+                await _send_whole(send, 204, headers, b"")
+                return "ended"
+            return await self._respond(stream, subscription, receive, send)
+
+    async def _respond(
+        self,
+        stream: OpenStream,
+        source: _OwnSource | Subscription,
+        receive: Receive,
+        send: Send,
+        *,
+        own_task: Callable[[SendEvent], Awaitable[None]] | None = None,
+    ) -> str:
+        if stream.scope["method"] == "HEAD":
+            await _send_whole(send, self._status, self._headers, b"")
+            return "head"
+
+        async def send_body(data: bytes, *, more_body: bool = True) -> None:
+            await send({"type": "http.response.body", "body": data, "more_body": more_body})
+            stream.bytes_written += len(data)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch, stream, receive)
+            if own_task is not None and isinstance(source, _OwnSource):
+                nursery.start_soon(source.run, own_task)
+            try:
+                await send(
+                    {
+                        "type": "http.response.start",
+                        "status": self._status,
+                        "headers": list(self._headers),
+                    }
+                )
+                await send_body(self._opening())
+                try:
+                    reason = await _write(stream, source, self._policy, send_body)
+                except SubscriptionLagged:
+                    reason = "lagged"
+                await send_body(stream._farewell, more_body=False)
+            except (OSError, trio.BrokenResourceError):
+                # Later versions of ASGI let send() say so; Hypercorn's says nothing.
+                reason = "disconnected"
+            nursery.cancel_scope.cancel()
+        return reason
+
+    def _opening(self) -> bytes:
+        if self._policy.retry is None:
+            return _OPENING
+        return _OPENING + retry_block(self._policy.retry)
+
+
+class _OwnSource:
+    """What one user's function sends: a block at a time, handed over when the writer comes."""
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.finished = False
+        self.ended = False
+        self._send, self._receive = trio.open_memory_channel[bytes](0)
+        self._held = b""
+
+    async def run(self, function: Callable[[SendEvent], Awaitable[None]]) -> None:
+        with self._send:
+            await function(self._send_item)
+
+    async def _send_item(self, item: ServerSentEvent | Comment) -> None:
+        await self._send.send(encode(item))
+
+    def take(self, limit: int) -> bytes:
+        data, self._held = self._held, b""
+        self.delivered += bool(data)
+        return data
+
+    async def wait(self) -> None:
+        try:
+            self._held = await self._receive.receive()
+        except trio.EndOfChannel:
+            self.finished = self.ended = True
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+async def _write(
+    stream: OpenStream,
+    source: _Source,
+    policy: StreamPolicy,
+    send: Callable[[bytes], Awaitable[None]],
+) -> str:
+    """Write what the source gives, and heartbeats, until it is finished; return why that is."""
+    comment = encode(Comment(policy.heartbeat_comment))
+    heartbeat = math.inf if policy.heartbeat is None else policy.heartbeat
+    beat = stream.opened_at + heartbeat
+    expires = math.inf
+    if policy.max_age is not None:
+        earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 - it is no secret
+        expires = stream.opened_at + policy.max_age * (1 - earlier)
+    is_finishing = False
+    while True:
+        now = trio.current_time()
+        if now >= expires:
+            stream.finish("max age")
+        if stream.reason is not None and not is_finishing:
+            is_finishing = True
+            source.finish()
+        data = source.take(policy.batch_bytes)
+        is_beat = now >= beat and (not data or policy.heartbeat_mode == "interval")
+        if data or is_beat:
+            await send(data + comment if is_beat else data)
+            stream.events = source.delivered
+            if policy.heartbeat_mode == "idle":
+                beat = trio.current_time() + heartbeat
+            elif is_beat:
+                beat = max(beat + heartbeat, now)
+        elif source.finished:
+            return "ended" if source.ended else "closed"
+        else:
+            with trio.CancelScope(deadline=min(beat, expires)) as stream._pause:
+                await source.wait()
+            stream._pause = None
+
+
+async def _watch(stream: OpenStream, receive: Receive) -> None:
+    """End the stream when its client leaves. A request body is read and ignored."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    stream.cancel("disconnected")
+
+
+def retry_block(milliseconds: int) -> bytes:
+    """Return a block that only tells a reconnection time."""
+    return b"retry: %d\n\n" % milliseconds
+
+
+async def _send_whole(
+    send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key.lower() == name:
+            return bytes(value).decode("utf-8", "replace")
+    return None
+
+
+def _merged(headers: Headers) -> list[tuple[bytes, bytes]]:
+    given: list[tuple[bytes, bytes]] = []
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        for text in (name, value):
+            if not isinstance(text, str) or any(c in text for c in "\r\n\0"):
+                raise ValueError(f"a header must be text without CR, LF and NUL: {text!r}")
+        key = name.lower().encode("latin-1")
+        if key in _FIXED_HEADERS:
+            raise ValueError(f"an event stream sets its own header {name!r}")
+        given.append((key, value.encode("latin-1")))
+    names = {name for name, _ in given}
+    return [header for header in _OWN_HEADERS if header[0] not in names] + given
