@@ -14,6 +14,7 @@ Spec: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-strea
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from .errors import EventTooLarge
@@ -45,14 +46,14 @@ def encode(item: ServerSentEvent | Comment) -> bytes:
             data = data.replace("\r\n", "\n").replace("\r", "\n")
         if "\n" in data:
             data = data.replace("\n", "\ndata: ")
-        # Concatenated and not formatted: a str subclass such as an enum formats as its name.
+        # Concatenated and not formatted: an enum of strings or ints formats as its name.
         text = "data: " + data + "\n\n"
         if event is not None:
             text = "event: " + event + "\n" + text
         if id is not None:
             text = "id: " + id + "\n" + text
         if retry is not None:
-            text = f"retry: {retry:d}\n" + text
+            text = "retry: " + int.__repr__(retry) + "\n" + text
         return text.encode()
     if isinstance(item, Comment):
         lines = item.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -68,8 +69,9 @@ class EventStreamDecoder:
 
     Args:
         last_event_id: The last event ID string to begin with, for a stream that is continued.
-        max_event_bytes: The most bytes that one event may take on the wire, comments and line
-            ends left out, and that one line of any kind may take. ``None`` lifts the bound.
+        max_event_bytes: The most bytes that the ``data``, ``event`` and ``id`` lines of one event
+            may take on the wire, together with the line of any kind that comes next. Line ends
+            and lines of other kinds that are complete do not count. ``None`` lifts the bound.
 
     Attributes:
         last_event_id: The last event ID string of the stream: what to send as ``Last-Event-ID``
@@ -111,17 +113,18 @@ class EventStreamDecoder:
         self.last_event_id: str = last_event_id
         self.reconnection_time: int | None = None
         self._max_event_bytes = max_event_bytes
-        # The buffers of the standard. An event is dispatched if there was any data line.
+        # The buffers of the standard. Data is one buffer and not a list of lines: lines of two
+        # bytes each, as objects, would take eight times the bound.
         self._id = last_event_id
         self._event = b""
-        self._data: list[bytes] = []
+        self._data = bytearray()
         self._size = 0  # bytes of the lines that are in the buffers
         self._partial = bytearray()  # a line whose end has not come
         self._at_start = True  # a byte order mark may come
         self._after_cr = False  # a LF would belong to the CR before it
         self._failed = False
 
-    def feed(self, chunk: bytes) -> list[ServerSentEvent]:
+    def feed(self, chunk: bytes | bytearray | memoryview) -> list[ServerSentEvent]:
         """Take the next bytes of the stream and return the events that they complete.
 
         An event is complete with its blank line, a CR at the end of ``chunk`` included: it is
@@ -132,7 +135,7 @@ class EventStreamDecoder:
             EventTooLarge: The stream broke the bound. Events that were complete before that are
                 returned first, and the next call raises. So does every later one: what was
                 read of the event is dropped, and the stream cannot be taken up again.
-            TypeError: ``chunk`` is not bytes.
+            TypeError: ``chunk`` is none of the bytes types; nothing has changed.
         """
         if self._failed:
             raise self._too_large()
@@ -143,7 +146,7 @@ class EventStreamDecoder:
         if self._at_start:
             chunk = bytes(self._partial) + chunk
             self._partial.clear()
-            if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
+            if _BOM.startswith(chunk):
                 self._partial += chunk
                 return []
             self._at_start = False
@@ -180,18 +183,19 @@ class EventStreamDecoder:
 
     def _take_lines(self, lines: list[bytes], events: list[ServerSentEvent]) -> None:
         limit = self._max_event_bytes
+        data = self._data
         for line in lines:
             if not line:
                 self.last_event_id = self._id
-                if self._data:
+                if data:
                     events.append(
                         event_from_wire(
-                            b"\n".join(self._data).decode("utf-8", "replace"),
+                            data[:-1].decode("utf-8", "replace"),
                             self._event.decode("utf-8", "replace") or "message",
                             self._id,
                         )
                     )
-                    self._data.clear()
+                    data.clear()
                 self._event = b""
                 self._size = 0
                 continue
@@ -202,7 +206,8 @@ class EventStreamDecoder:
             if value.startswith(b" "):
                 value = value[1:]
             if name == b"data":
-                self._data.append(value)
+                data += value
+                data += b"\n"
             elif name == b"event":
                 self._event = value
             elif name == b"id":
@@ -217,10 +222,9 @@ class EventStreamDecoder:
 
     def _take_retry(self, value: bytes) -> None:
         if value.isdigit():  # of bytes: ASCII digits and nothing else
-            try:
-                self.reconnection_time = int(value)
-            except ValueError:
-                pass  # More digits than Python reads: no time that anybody could wait.
+            # More digits than Python reads are no time that anybody could wait.
+            with contextlib.suppress(ValueError):
+                self.reconnection_time = int(value.lstrip(b"0") or b"0")
 
     def _too_large(self) -> EventTooLarge:
         assert self._max_event_bytes is not None

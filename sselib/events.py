@@ -15,6 +15,7 @@ import json
 from typing import Any, Final, TypeVar
 
 import attrs
+from cattrs.errors import StructureHandlerNotFoundError
 from cattrs.preconf.json import make_converter
 
 from .errors import InvalidEventData
@@ -86,15 +87,18 @@ class ServerSentEvent:
 
         Raises:
             TypeError: Something in ``value`` has no JSON form.
-            ValueError: A NaN or an infinity, which JSON does not have; a reference to itself; or
-                what the class refuses.
+            ValueError: A NaN or an infinity, which JSON does not have; a reference to itself, or
+                a thousand levels; or what the class refuses.
         """
-        text = json.dumps(
-            _CONVERTER.unstructure(value),
-            ensure_ascii=False,
-            allow_nan=False,
-            separators=(", ", ": ") if spaced else (",", ":"),
-        )
+        try:
+            text = json.dumps(
+                _CONVERTER.unstructure(value),
+                ensure_ascii=False,
+                allow_nan=False,
+                separators=(", ", ": ") if spaced else (",", ":"),
+            )
+        except RecursionError:
+            raise ValueError("value refers to itself, or is nested too deeply") from None
         return cls(text, event=event, id=id, retry=retry)
 
     def json(self) -> Any:
@@ -113,13 +117,17 @@ class ServerSentEvent:
 
         Raises:
             InvalidEventData: It is not JSON, or does not fit ``cls``.
+            TypeError: cattrs knows no way to make a ``cls``, or something in it, from JSON.
         """
         value = self.json()
+        name = getattr(cls, "__name__", cls)  # a union has none
         try:
             return _CONVERTER.structure(value, cls)
-        except (Exception, RecursionError) as error:
+        except StructureHandlerNotFoundError as error:
+            raise TypeError(f"data cannot be structured into {name}: {error}") from error
+        except Exception as error:
             # A hook for a type may raise anything when a peer's value does not suit it.
-            raise InvalidEventData(f"data is no {cls.__name__}: {error}", self.data) from error
+            raise InvalidEventData(f"data is no {name}: {error}", self.data) from error
 
 
 @attrs.frozen
@@ -177,7 +185,8 @@ def _check_retry(value: object) -> None:
         raise TypeError(f"retry must be an int, not {type(value).__name__}: {_shown(value)}")
     if value < 0:
         raise ValueError(f"retry may not be negative: {value}")
-    str(value)  # Python bounds the digits of a number it turns into text, and says so clearly.
+    # Python bounds the digits of a number that it turns into text, and says so clearly.
+    int.__repr__(value)
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,1 @@
+"""Small services that real people could run, each on sselib."""

@@ -1,0 +1,1 @@
+"""Directories watched, and what happens in them told to everybody who listens."""
