@@ -5,6 +5,8 @@
 #
 # What they make is under .venv and build; `make clean` removes both.
 
+# `make demo` watches this directory and listens on this port.
+WATCH ?= build/demo
 PORT ?= 60534
 
 # The first Python here that is new enough and can make virtual environments.
@@ -18,7 +20,8 @@ SOURCES := $(wildcard sselib examples benchmarks tests)
 .PHONY: demo test format lint async types coverage wheel clean
 
 demo: .venv/demo
-	$(BIN)/python -m examples.file_updates --watch . --port $(PORT)
+	@mkdir -p $(WATCH)
+	$(BIN)/python -m examples.file_updates --watch $(WATCH) --port $(PORT)
 
 test: lint async types coverage wheel
 

@@ -32,6 +32,7 @@ ROOMS = [
     "topics",
     "stream",
     "registry",
+    "listening",
     "pump",
     "server",
     "hypercorn",

@@ -20,7 +20,7 @@ import pytest
 import trio
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse as FastAPIStreamingResponse
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -126,7 +126,7 @@ async def test_the_scope_is_that_of_a_request() -> None:
         app,
         "/caf%C3%A9/a%20b?x=1&y=%20",
         method="POST",
-        headers={"Last-Event-ID": "é-1", "X-Token": "t"},
+        headers={"Last-Event-ID": "é-1", "X-Token": "t", "X-Empty": ""},
         client=("10.0.0.7", 4711),
         scheme="https",
         host="example.org",
@@ -150,6 +150,7 @@ async def test_the_scope_is_that_of_a_request() -> None:
                 (b"accept", b"text/event-stream"),
                 (b"last-event-id", "é-1".encode()),
                 (b"x-token", b"t"),
+                (b"x-empty", b""),
             ],
             "client": ("10.0.0.7", 4711),
             "server": ("example.org", 443),
@@ -296,6 +297,9 @@ async def test_receive_block_gives_the_very_bytes() -> None:
     ),
     st.lists(st.integers(0, 60)),
 )
+@example(["data: 1", "\r", "\r", "\n", "data: 2", "\n", "\n"], [9])
+@example(["data: 1", "\r", "\r", "\n", "\n"], [9, 10])
+@example(["\r", "\r\n"], [1, 2])
 def test_blocks_are_the_body_cut_at_its_blank_lines(parts: list[str], cuts: list[int]) -> None:
     """Whatever the line ends and however cut: nothing is lost, and the events are the decoder's."""
     body = "".join(parts).encode()
@@ -303,7 +307,7 @@ def test_blocks_are_the_body_cut_at_its_blank_lines(parts: list[str], cuts: list
     chunks = [body[a:b] for a, b in pairwise(bounds)]
 
     async def read() -> tuple[list[bytes], bytes, list[ServerSentEvent]]:
-        async with open_stream(whole(*chunks)) as stream:
+        async with open_stream(whole(*chunks), window=0) as stream:  # each chunk read by itself
             blocks = await read_blocks(stream)
             tail = stream.unread
         async with open_stream(whole(*chunks)) as stream:
@@ -312,8 +316,8 @@ def test_blocks_are_the_body_cut_at_its_blank_lines(parts: list[str], cuts: list
     blocks, tail, events = trio.run(read)
     assert b"".join(blocks) + tail == body
     assert events == EventStreamDecoder().feed(body)
-    for block in blocks:
-        assert block.replace(b"\r\n", b"\n").replace(b"\r", b"\n").lstrip(b"\n").count(b"\n\n") < 2
+    lines = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")[:-1]
+    assert len(blocks) == lines.count(b"")
 
 
 async def test_a_tail_is_no_block() -> None:
@@ -404,7 +408,8 @@ async def test_an_unread_stream_blocks_its_sender() -> None:
 
 async def test_the_last_message_of_a_body_blocks_as_well() -> None:
     """The application has not ended before its client has read to within a window of the end."""
-    async with open_stream(whole(b"data: 1\n\n" * 3), window=20) as stream:
+    app = sending(START, chunk(b"data: 1\n\n" * 3, more_body=False))
+    async with open_stream(app, window=20) as stream:
         assert (stream.blocked, stream.ended) == (True, False)
         await stream.receive()
         await stream.wait_ended()
@@ -617,8 +622,30 @@ async def test_a_failure_after_the_disconnect_is_raised_at_the_end() -> None:
         await streaming(b"")(scope, receive, send)
         raise Boom
 
+    async with open_stream(app) as stream:
+        stream.disconnect()
+        with pytest.raises(Boom):
+            await stream.wait_ended()
+        with pytest.raises(trio.EndOfChannel):
+            await stream.receive()
     with pytest.raises(Boom):
         async with open_stream(app):
+            pass
+
+
+async def test_a_failure_beside_the_departure_is_raised() -> None:
+    """The OSError of a departed client excuses nothing else that is in the same group."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await streaming(b"")(scope, receive, send)
+        try:
+            await send(chunk(b""))
+        except OSError as error:
+            group = ExceptionGroup("both", [error, Boom()])
+        raise group
+
+    with pytest.RaisesGroup(OSError, Boom):
+        async with open_stream(app, spec_version="2.4"):
             pass
 
 
@@ -736,6 +763,20 @@ async def test_a_fault_is_raised_where_it_was_made() -> None:
     assert str(app.__code__.co_name) in [entry.name for entry in info.traceback]
 
 
+async def test_a_broken_rule_goes_before_what_follows_from_it() -> None:
+    """What an application raises because it met a fault does not hide the fault."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(chunk(b"too early"))
+        except ApplicationFault as error:
+            raise Boom from error
+
+    with pytest.raises(ApplicationFault):
+        async with open_stream(app):
+            pytest.fail("opened")
+
+
 @pytest.mark.parametrize("status", [204, 304])
 async def test_statuses_without_a_body(status: int) -> None:
     """The empty body message that ASGI asks for is no body."""
@@ -773,6 +814,23 @@ async def test_other_responses_may_begin_late(autojump_clock: MockClock) -> None
 
     async with open_stream(app) as stream:
         assert await stream.read_body() == b"late"
+
+
+@pytest.mark.parametrize("chunks", [1, 9])
+async def test_opening_does_not_wait_for_a_busy_world(chunks: int) -> None:
+    """Where something never rests, a stream still opens: all was said, or the window is full."""
+
+    async def never_rest() -> None:
+        while True:  # noqa: ASYNC110 (waiting for nothing is its task)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(never_rest)
+        async with open_stream(whole(*[bytes(100)] * chunks), window=250) as stream:
+            assert len(stream.unread) == min(100 * chunks, 300)
+            stream.disconnect()
+            await stream.wait_ended()
+        nursery.cancel_scope.cancel()
 
 
 # The clock

@@ -70,19 +70,21 @@ async def open_app(
         for directory in directories:
             await watcher.add(directory)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_announce, watcher, channel)
-            yield registry(_for_this_machine(_routes(channel, keepalive)))
+            nursery.start_soon(announce, watcher, channel)
+            yield registry(_for_this_machine(routes(channel, keepalive)))
             nursery.cancel_scope.cancel()
 
 
-async def _announce(watcher: Watcher, channel: EventChannel) -> None:
+async def announce(watcher: Watcher, channel: EventChannel) -> None:
+    """Publish what a watcher says, for as long as it says something."""
     async for change in watcher:
         event = update_of(change)
         if event is not None:
             await channel.publish(event)
 
 
-def _routes(channel: EventChannel, keepalive: float) -> ASGIApp:
+def routes(channel: EventChannel, keepalive: float) -> ASGIApp:
+    """Return the application: the stream of a channel's updates, and the page that shows it."""
     updates = EventStream(
         channel, replay="live", policy=StreamPolicy(heartbeat=keepalive, ids="none")
     )

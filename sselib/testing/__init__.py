@@ -83,7 +83,7 @@ _CLOCK_NOISE: Final = 1e-6
 # Two line ends in a row. A CR LF is never taken for two, and a final CR is a line end at once.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n?|\n)(?:\r\n?|\n)")
 _LINE_END: Final = re.compile(rb"\r\n?|\n")
-_CONTEXT: Final = 3  # bytes before new ones that may belong to the match
+_CONTEXT: Final = 2  # bytes before new ones that may belong to the match: CR LF
 
 
 class ReceivedStream:
@@ -222,8 +222,8 @@ class ReceivedStream:
         context = bytes(self._partial[-_CONTEXT:])
         text = context + self._exchange.sent
         match = None
-        if not self._partial and not self._after_cr:
-            match = _LINE_END.match(text)
+        if not self._partial:
+            match = _LINE_END.match(text, int(self._after_cr and text.startswith(b"\n")))
         match = match or _BLANK_LINE.search(text)
         return None if match is None else match.end() - len(context)
 

@@ -180,7 +180,9 @@ def test_the_order_in_which_snapshots_were_read_is_not_seen() -> None:
         assert compare(dict(reversed(before.items())), dict(reversed(after.items()))) == story
 
 
-def follow(before: Mapping[str, Entry], after: Mapping[str, Entry], story: list[TreeChange]) -> None:
+def follow(
+    before: Mapping[str, Entry], after: Mapping[str, Entry], story: list[TreeChange]
+) -> None:
     """Do what the story says, step by step, and see that each step can be done and leads there."""
     known = dict(before)
     for change in story:
@@ -219,8 +221,12 @@ def assert_free(known: Mapping[str, Entry], path: str) -> None:
 
 
 NUMBERS = st.integers(0, 5)
-ENTRIES = st.builds(file, NUMBERS, st.integers(0, 1)) | st.builds(folder, NUMBERS, st.integers(0, 1))
-PATHS = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(lambda names: "/".join(["", *names]))
+ENTRIES = st.builds(file, NUMBERS, st.integers(0, 1)) | st.builds(
+    folder, NUMBERS, st.integers(0, 1)
+)
+PATHS = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(
+    lambda names: "/".join(["", *names])
+)
 
 
 @st.composite
@@ -259,7 +265,9 @@ STEPS = st.tuples(st.sampled_from(["write", "move", "delete", "make"]), PATHS, P
 
 
 @given(snapshots(), st.lists(STEPS, max_size=6))
-def test_the_story_of_real_operations(tree: dict[str, Entry], steps: list[tuple[str, str, str]]) -> None:
+def test_the_story_of_real_operations(
+    tree: dict[str, Entry], steps: list[tuple[str, str, str]]
+) -> None:
     """Moves, writes and deletions one after another, with numbers used again, can be followed."""
     before = {path: entry for path, entry in tree.items()}
     after = dict(before)
