@@ -255,7 +255,7 @@ class EventStream:
         self,
         source: EventChannel | Callable[[SendEvent], Awaitable[None]],
         *,
-        policy: StreamPolicy = StreamPolicy(),  # noqa: B008 - frozen
+        policy: StreamPolicy = StreamPolicy(),
         replay: Replay = "current",
         headers: Headers = (),
         status: int = 200,
@@ -299,11 +299,11 @@ class EventStream:
         if refusal is not None:
             await _send_whole(send, refusal.status, refusal.headers, refusal.body)
             return
-        reason = "failed"
+        reason = "cancelled"
         try:
             reason = await self._run(stream, receive, send)
-        except trio.Cancelled:
-            reason = "cancelled"
+        except Exception:  # what is cancelled is none, alone or in a group
+            reason = "failed"
             raise
         finally:
             host.discard(stream, reason)
@@ -369,6 +369,8 @@ class EventStream:
                     reason = await _write(stream, source, self._policy, send_body)
                 except SubscriptionLagged:
                     reason = "lagged"
+                # A server may call the end of the body a disconnect: it is no reason any more.
+                stream.reason = stream.reason or reason
                 await send_body(stream._farewell, more_body=False)
             except (OSError, trio.BrokenResourceError):
                 # Later versions of ASGI let send() say so; Hypercorn's says nothing.

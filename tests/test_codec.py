@@ -260,6 +260,7 @@ FLOODS = {
     "data of two bytes": b"data:ab\n",
     "empty data": b"data\n",
     "CR data": b"data:ab\r",
+    "much data": b"data:" + b"x" * 300 + b"\n",
     "long data": b"data:" + b"x" * 5000 + b"\n",
     "types": b"event: x\n",
     "long types": b"event: " + b"x" * 5000 + b"\n",

@@ -263,10 +263,10 @@ async def open_stream(
 ) -> AsyncIterator[ReceivedStream]:
     """Send one request to ``app`` and give the block the client's end of the response.
 
-    The block begins when the head has come and all tasks wait, so that :attr:`unread` holds all
-    that the application sends at once (or more than ``window`` of it). An event stream that sends
-    its head and then waits is a fault: a server may hold the head back until the first body, and
-    its clients wait for their ``open`` event. Send an empty body, or a comment, at once.
+    The block begins when the head has come and all tasks wait, so that ``stream.unread`` holds
+    all that the application sends at once (or more than ``window`` of it). An event stream that
+    sends its head and then waits is a fault: a server may hold the head back until the first
+    body, and its clients wait for their ``open`` event. Send an empty body, or a comment, at once.
 
     Leaving the block disconnects, and the application has to end by what it can do without time
     passing. If it cannot, it is cancelled, and that is a fault: on a server it would leak a task
@@ -274,9 +274,10 @@ async def open_stream(
     ``await stream.wait_ended()``. An application that shields itself from being cancelled holds
     up the test, as it would hold up the server; its blocked ``send()`` does not, shielded or not.
 
-    What the application raises is raised once, unchanged, by whichever comes first: the opening,
-    a method of the stream that cannot go on without it, or the end of the block. So is what the
-    block raises. There is a group only if both failed.
+    What the application raises is raised unchanged, by whichever comes first: the opening, a
+    method of the stream that cannot go on without it, or else the end of the block. The same goes
+    for a body that it cuts off by returning too early; where that is meant, expect the fault from
+    reading on. What the block raises comes out unchanged too. A group means that both failed.
 
     Args:
         app: The application.
@@ -329,11 +330,14 @@ async def open_stream(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(exchange.run, app)
-            await exchange.open(late_head=late_head)
-            yield ReceivedStream(
-                exchange, last_event_id=fields.get("last-event-id") or "", max_bytes=max_bytes
-            )
-            await exchange.leave()
+            try:
+                await exchange.open(late_head=late_head)
+                yield ReceivedStream(
+                    exchange, last_event_id=fields.get("last-event-id") or "", max_bytes=max_bytes
+                )
+                await exchange.leave()
+            finally:
+                exchange.disconnect()  # so that no send() is blocked, however this ends
     except BaseExceptionGroup as group:
         errors += group.exceptions
     if exchange.fault is not None and not exchange.fault_shown:

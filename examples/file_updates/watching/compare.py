@@ -83,17 +83,18 @@ def _moves_of_directories(
     # In this order a directory arrives before what arrives in it.
     for dest in sorted(path for path, entry in after.items() if entry.is_dir):
         src = origins.get(after[dest].place)
-        if (
-            src is None
-            or dest in known
-            or not _is_moved_directory(known, after, renamed, src, dest)
-        ):
+        if src is None or is_inside(dest, src) or not _is_free(dest, known):
+            continue
+        if not _is_moved_directory(known, after, renamed, src, dest):
             continue
         story.append(DirectoryMoved(src_path=src, dest_path=dest))
         for path in [path for path in known if path == src or is_inside(path, src)]:
-            entry = known[dest + path[len(src) :]] = known.pop(path)
-            if entry.place in origins:  # one that went on from there by itself
-                origins[entry.place] = dest + path[len(src) :]
+            moved = dest + path[len(src) :]
+            entry = known[moved] = known.pop(path)
+            if origins.get(entry.place) == path:
+                del origins[entry.place]
+                if (there := after.get(moved)) is None or there.place != entry.place:
+                    origins[entry.place] = moved  # it went on from there
     return story
 
 
