@@ -1,4 +1,4 @@
-"""Server-Sent Events on Trio: a channel is a compacted log, and a subscriber is a cursor into it."""
+"""Server-Sent Events on Trio: a channel is a compacted log, a subscriber a cursor into it."""
 
 from __future__ import annotations
 

@@ -153,15 +153,18 @@ class OpenStream:
         events: Entries written so far.
         bytes_written: Bytes of its body given to the server so far.
         reason: Why it is to end, once it is.
+        farewell: What is written last.
+        life: Around all of it.
+        pause: Around the writer's wait, while it waits.
     """
 
     __slots__ = (
-        "_farewell",
-        "_life",
-        "_pause",
         "bytes_written",
         "events",
+        "farewell",
+        "life",
         "opened_at",
+        "pause",
         "reason",
         "scope",
     )
@@ -172,9 +175,9 @@ class OpenStream:
         self.events: int = 0
         self.bytes_written: int = 0
         self.reason: str | None = None
-        self._farewell = b""
-        self._life = trio.CancelScope()  # around all of it
-        self._pause: trio.CancelScope | None = None  # around the writer's wait
+        self.farewell = b""
+        self.life = trio.CancelScope()
+        self.pause: trio.CancelScope | None = None
 
     def finish(self, reason: str, *, farewell: bytes = b"") -> None:
         """End the stream well: what is ready now is written, then ``farewell``, then its end.
@@ -183,15 +186,15 @@ class OpenStream:
         """
         if self.reason is None:
             self.reason = reason
-            self._farewell = farewell
-            if self._pause is not None:
-                self._pause.cancel()
+            self.farewell = farewell
+            if self.pause is not None:
+                self.pause.cancel()
 
     def cancel(self, reason: str) -> None:
         """End the stream now, wherever it is. Its body is cut off."""
         if self.reason is None:
             self.reason = reason
-        self._life.cancel()
+        self.life.cancel()
 
 
 class StreamHost(Protocol):
@@ -311,7 +314,7 @@ class EventStream:
     async def _run(self, stream: OpenStream, receive: Receive, send: Send) -> str:
         """Answer until the stream ends or is cancelled, and return why it did."""
         reason = "cancelled"
-        with stream._life:
+        with stream.life:
             reason = await self._answer(stream, receive, send)
         return stream.reason or reason
 
@@ -371,7 +374,7 @@ class EventStream:
                     reason = "lagged"
                 # A server may call the end of the body a disconnect: it is no reason any more.
                 stream.reason = stream.reason or reason
-                await send_body(stream._farewell, more_body=False)
+                await send_body(stream.farewell, more_body=False)
             except (OSError, trio.BrokenResourceError):
                 # Later versions of ASGI let send() say so; Hypercorn's says nothing.
                 reason = "disconnected"
@@ -401,12 +404,12 @@ class _OwnSource:
     async def _send_item(self, item: ServerSentEvent | Comment) -> None:
         await self._send.send(encode(item))
 
-    def take(self, limit: int) -> bytes:
+    def take(self, limit: int) -> bytes:  # noqa: ARG002 # a block at a time, whatever its size
         data, self._held = self._held, b""
         self.delivered += bool(data)
         return data
 
-    async def wait(self) -> None:
+    async def wait(self) -> None:  # noqa: ASYNC910 # receive() is a checkpoint either way
         try:
             self._held = await self._receive.receive()
         except trio.EndOfChannel:
@@ -431,7 +434,7 @@ async def _write(
         earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 - it is no secret
         expires = stream.opened_at + policy.max_age * (1 - earlier)
     is_finishing = False
-    while True:
+    while True:  # noqa: ASYNC913 # send() or wait() in each round
         now = trio.current_time()
         if now >= expires:
             stream.finish("max age")
@@ -448,11 +451,11 @@ async def _write(
             elif is_beat:
                 beat = max(beat + heartbeat, now)
         elif source.finished:
-            return "ended" if source.ended else "closed"
+            return "ended" if source.ended else "closed"  # noqa: ASYNC910 # as above
         else:
-            with trio.CancelScope(deadline=min(beat, expires)) as stream._pause:
+            with trio.CancelScope(deadline=min(beat, expires)) as stream.pause:
                 await source.wait()
-            stream._pause = None
+            stream.pause = None
 
 
 async def _watch(stream: OpenStream, receive: Receive) -> None:

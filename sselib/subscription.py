@@ -112,7 +112,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         Cancellation: loses no event; the next call returns it.
         """
         await trio.lowlevel.checkpoint()
-        while True:
+        while True:  # noqa: ASYNC913 # wait() in each round
             try:
                 return self.receive_nowait()
             except trio.WouldBlock:
@@ -179,7 +179,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             self._gave_from_window(index, given)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def wait(self) -> None:
+    async def wait(self) -> None:  # noqa: ASYNC910 # it has waited, or does so at the end
         """Wait until :meth:`take` may have something to give, or the subscription is finished.
 
         Raises:
@@ -225,7 +225,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         self.close()
         await trio.lowlevel.checkpoint()
 
-    async def begin(self, last_event_id: str | None) -> None:
+    async def begin(self, last_event_id: str | None) -> None:  # noqa: ASYNC910 # each way asks the log
         """Take the place in the topic that ``subscribe`` promises; called by it, once.
 
         Cancellation: the subscription is of no use.

@@ -63,7 +63,7 @@ class Frame:
         frame.key = None
         frame.is_end = False
         frame.wire = (bare, bare, forgetting)
-        frame._event = None
+        frame._event = None  # noqa: SLF001 # it is a constructor
         return frame
 
     def read(self) -> ServerSentEvent | None:

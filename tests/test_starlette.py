@@ -15,7 +15,7 @@ from sselib.testing import open_stream
 async def test_it_streams_a_channel_with_what_a_framework_adds(mock_clock: MockClock) -> None:
     """Headers, cookies and the background task of the response all count."""
     channel = EventChannel()
-    done = []
+    done: list[int] = []
     response = EventStreamResponse(
         channel, headers={"x-a": "1"}, status=201, background=BackgroundTask(done.append, 1)
     )

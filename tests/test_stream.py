@@ -529,7 +529,7 @@ async def test_cancel_cuts_off_a_stream_whose_client_does_not_read(
 ) -> None:
     """Where finish can only wait, cancel does not: the body ends without its last message."""
     host = Host()
-    with pytest.raises(ApplicationFault, match="before the last"):
+    with pytest.raises(ApplicationFault, match="before the last"):  # noqa: PT012 # by the exit
         async with open_stream(EventStream(channel), window=10, extensions=host.extensions):
             (running,) = host.open
             for _ in range(10):
@@ -677,9 +677,11 @@ async def test_a_function_that_raises_fails_the_stream(mock_clock: MockClock) ->
 async def test_finish_ends_a_function_of_the_users(mock_clock: MockClock) -> None:
     """It is cancelled; the farewell is written."""
     host = Host()
-    async with open_stream(
-        EventStream(lambda _: trio.sleep_forever()), extensions=host.extensions
-    ) as stream:
+
+    async def source(_: SendEvent) -> None:
+        await trio.sleep_forever()
+
+    async with open_stream(EventStream(source), extensions=host.extensions) as stream:
         host.open[0].finish("drained", farewell=b": bye\n\n")
         assert await stream.read_body() == CONNECTED + b": bye\n\n"
     assert host.reasons == ["drained"]

@@ -3,8 +3,8 @@
 Every class is named as its event is named in the documented API (``FileMoved`` is ``file_moved``)
 and has the fields of that event; :class:`FileFound` and :class:`WatchFailed` are ours. A path is
 absolute and begins with the path of its watch. It is ``str`` as Python's file system functions give
-it: bytes of a name that are not UTF-8 are lone surrogates (PEP 383), which open the file, but cannot
-be encoded as they are.
+it: bytes of a name that are not UTF-8 are lone surrogates (PEP 383), which open the file, but
+cannot be encoded as they are.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class DirectoryDeleted:
 
 @attrs.frozen(kw_only=True)
 class DirectoryMoved:
-    """The directory has another path, and with it all that is below it, of which nothing is said."""
+    """The directory has another path, and all that is below it too, of which nothing is said."""
 
     src_path: str
     dest_path: str

@@ -1,4 +1,4 @@
-"""The story between two snapshots: every case by name, and the law that it leads from one to the other."""
+"""The story between two snapshots: cases by name, and the law that it leads to the second."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_cases(name: str) -> None:
 
 
 def test_a_rename_that_was_seen_needs_no_other_evidence() -> None:
-    """Files and directories written to since they were renamed are still moves, if that was seen."""
+    """What was written to since it was renamed is still a move, if that was seen."""
     before = {"/a": file(1), "/d": folder(2)}
     after = {"/b": file(1, size=5, mtime=5), "/e": folder(2, mtime=5), "/e/x": file(3)}
     assert compare(before, after, {"/b": "/a", "/e": "/d"}) == [
@@ -269,7 +269,7 @@ def test_the_story_of_real_operations(
     tree: dict[str, Entry], steps: list[tuple[str, str, str]]
 ) -> None:
     """Moves, writes and deletions one after another, with numbers used again, can be followed."""
-    before = {path: entry for path, entry in tree.items()}
+    before = dict(tree)
     after = dict(before)
     renamed: dict[str, str] = {}
     for clock, (step, path, dest) in enumerate(steps, start=2):

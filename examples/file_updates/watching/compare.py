@@ -1,14 +1,14 @@
 """What must have happened between two snapshots.
 
-Told as a story that a listener can follow step by step: directories move, then files move, then what
-is gone is deleted (files first, inner directories before outer ones), then files are created and
-modified. Each step makes sense after those before it, and after the last one the listener knows
+Told as a story that a listener can follow step by step: directories move, then files move, then
+what is gone is deleted (files first, inner directories before outer ones), then files are created
+and modified. Each step makes sense after those before it, and after the last one the listener knows
 ``after``. Equal snapshots give equal stories.
 
 A move is believed if the inode is the same, and something else says so too, since file systems give
-the number of a deleted file to the next one made: either nothing was written (same size and time; of
-a directory, its own or of anything in it), or somebody saw the rename. A move is told only into a
-place that is free. So a temporary file renamed over a document, as editors save, is a modified
+the number of a deleted file to the next one made: either nothing was written (same size and time;
+of a directory, its own or of anything in it), or somebody saw the rename. A move is told only into
+a place that is free. So a temporary file renamed over a document, as editors save, is a modified
 document; log files that all move up by one are moves, the last one first.
 """
 

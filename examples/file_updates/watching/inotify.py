@@ -1,12 +1,12 @@
 """Hints from Linux: one inotify descriptor, one watch for each directory.
 
-- A watch belongs to an inode and follows it through renames; its path here is the one under which the
-  directory was last watched. A rename is hinted at by the parents as a directory that may be new,
-  and reading it watches every directory below under its new path.
+- A watch belongs to an inode and follows it through renames; its path here is the one under which
+  the directory was last watched. A rename is hinted at by the parents as a directory that may be
+  new, and reading it watches every directory below under its new path.
 - A file that is being written is looked at when it is closed, or after a second if it stays open: a
   thousand writes are one hint, and a created file is complete when it is announced, as a rule.
-- The two halves of a rename are paired by their cookie. A first half without its second waits for it
-  one round longer, so that a move is not torn apart by a read that came between.
+- The two halves of a rename are paired by their cookie. A first half without its second waits for
+  it one round longer, so that a move is not torn apart by a read that came between.
 - When the kernel's queue has overflowed, the hint is "everywhere".
 """
 
@@ -26,16 +26,16 @@ from inotify_simple import flags
 from .hints import Hint
 
 SETTLE_SECONDS = 0.1
-"""How long hints gather before a look: a person calls it "at once", and an editor's save, an unpacked
-archive or a build are told as what they came to, not as every step."""
+"""How long hints gather before a look: a person calls it "at once", and an editor's save, an
+unpacked archive or a build are told as what they came to, not as every step."""
 
 OPEN_FILE_SECONDS = 1.0
-"""How long a file that is being written waits for its close: a log that is never closed is announced
-about once a second."""
+"""How long a file that is being written waits for its close: a log that is never closed is
+announced about once a second."""
 
 CHECK_SECONDS = 5.0
-"""How often the roots are looked at without any hint: nobody says so when a directory *above* a root
-is renamed."""
+"""How often the roots are looked at without any hint: nobody says so when a directory *above* a
+root is renamed."""
 
 MASK = (
     flags.CREATE

@@ -19,7 +19,7 @@ import attrs
 
 EXHAUSTED = frozenset({errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors that say nothing of a directory, but that the system can give no more (inotify says of its
-watches that there is no space left): taken for "cannot be read", they would delete what is there."""
+watches that no space is left): taken for "cannot be read", they would delete what is there."""
 
 VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of a directory that is no longer one: whatever took its place is told of in its turn."""

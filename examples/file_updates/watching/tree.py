@@ -1,7 +1,7 @@
 """The trees that are watched, and a look at them: the part that waits for disks, for a thread.
 
-A look changes nothing but which directories are watched for hints. What it has found is remembered by
-:meth:`Tree.learn`, so that a look whose result nobody takes leaves everything as it was.
+A look changes nothing but which directories are watched for hints. What it has found is remembered
+by :meth:`Tree.learn`, so that a look whose result nobody takes leaves everything as it was.
 """
 
 from __future__ import annotations

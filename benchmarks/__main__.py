@@ -1,0 +1,32 @@
+"""`python -m benchmarks NAME [options]`: run a benchmark, print its table, write its JSON."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from . import codec, hypercorn
+
+BENCHMARKS: Final = {"codec": codec, "hypercorn": hypercorn}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark that the arguments name."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    names = parser.add_subparsers(dest="name", required=True)
+    for name, benchmark in BENCHMARKS.items():
+        about = (benchmark.__doc__ or "").partition("\n")[0]
+        options = names.add_parser(name, help=about, description=about)
+        options.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
+        benchmark.add_options(options)
+    chosen = parser.parse_args(arguments)
+    report = BENCHMARKS[chosen.name].run(chosen)
+    print(report.table())
+    if chosen.json is not None:
+        chosen.json.write_text(report.json() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""Real servers for tests, and clients on bare sockets.
+
+A server runs in the test's own Trio run (:func:`serving`) or as a process (:func:`process`). Which
+one it is stands in :data:`SERVERS`, by the module that has its ``serve`` and ``run``: whatever is
+promised of every server is tested once with each.
+
+As a program, ``python -m tests.servers``, this is such a process. It prints where it listens as one
+line of JSON, then what its signals and surroundings do to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import h11
+import trio
+
+from sselib import Comment, EventChannel, EventStream, ServerSentEvent, StreamPolicy
+from sselib.listening import Address
+from sselib.registry import StreamRegistry
+from sselib.stream import ASGIApp, Receive, Scope, Send, SendEvent
+
+SERVERS: Final = {"hypercorn": "sselib.hypercorn"}
+
+# What a client that takes nothing is offered: more than the kernel keeps for it, many times.
+FLOOD: Final = b"x" * 65_536
+# A deadline for what should take no time at all, on a machine that has other things to do.
+SOON: Final = 20.0
+
+
+def load(name: str) -> Any:
+    """Return the module of a server: it has `serve` and `run`."""
+    return importlib.import_module(SERVERS[name])
+
+
+# ---- an application ------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Application:
+    """What there is to ask for, and what happened to it.
+
+    `/events` is the channel, `/flood` a stream without end and `/download` a body without end, to
+    whoever takes them; `/hang` answers nothing; whatever else answers with its path.
+    """
+
+    channel: EventChannel = attrs.field(factory=EventChannel)
+    policy: StreamPolicy = attrs.field(factory=StreamPolicy)
+    seen: list[str] = attrs.field(factory=list)
+    flooded: int = 0  # bytes that were taken off our hands, whether or not they were read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        self.seen.append(f"{scope['type']} {scope['http_version']} {scope['path']}")
+        match scope["path"]:
+            case "/events":
+                stream = EventStream(self.channel, policy=self.policy, replay="live")
+                await stream(scope, receive, send)
+            case "/flood":
+                await EventStream(self._flood)(scope, receive, send)
+            case "/download":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                while True:
+                    await send({"type": "http.response.body", "body": FLOOD, "more_body": True})
+                    self.flooded += len(FLOOD)
+                    await trio.lowlevel.checkpoint()  # what Hypercorn sends is then sent to nobody
+            case "/hang":
+                await trio.sleep_forever()
+            case path:
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": path.encode()})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        for moment in ("startup", "shutdown"):
+            await receive()
+            self.seen.append(moment)
+            await send({"type": f"lifespan.{moment}.complete"})
+
+    async def _flood(self, send: SendEvent) -> None:
+        comment = Comment(FLOOD.decode())
+        while True:
+            await send(comment)
+            self.flooded += len(FLOOD)
+
+
+# ---- in the test's own Trio run ------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Served:
+    """A server that runs in this test."""
+
+    addresses: list[Address]
+    stop: trio.Event
+    over: trio.Event
+    scope: trio.CancelScope
+
+    @property
+    def address(self) -> Address:
+        return self.addresses[0]
+
+    async def drain(self) -> float:
+        """Have it drain, and return how many seconds that took."""
+        return await self._ended_by(self.stop.set)
+
+    async def cancel(self) -> float:
+        """Cancel it, and return how many seconds that took."""
+        return await self._ended_by(self.scope.cancel)
+
+    async def _ended_by(self, end: Callable[[], None]) -> float:
+        began = trio.current_time()
+        end()
+        with trio.fail_after(SOON):
+            await self.over.wait()
+        return trio.current_time() - began
+
+
+@asynccontextmanager
+async def serving(server: Any, app: ASGIApp, **options: Any) -> AsyncIterator[Served]:
+    """Serve during the `async with`, on a free port unless told otherwise."""
+    if not {"unix_path", "sockets", "port"} & options.keys():
+        options["port"] = 0
+    stop, over, scope = trio.Event(), trio.Event(), trio.CancelScope()
+
+    async def serve(task_status: trio.TaskStatus[list[Address]]) -> None:
+        with scope:
+            await server.serve(
+                app, shutdown_trigger=stop.wait, task_status=task_status, **options
+            )
+        over.set()
+
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(SOON):
+            addresses = await nursery.start(serve)
+        yield Served(addresses, stop, over, scope)
+        nursery.cancel_scope.cancel()
+
+
+# ---- clients -------------------------------------------------------------------------------------
+
+
+class Client:
+    """An HTTP/1.1 client on one connection, which reads when it is told to."""
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self.stream = stream
+        self._http = h11.Connection(h11.CLIENT)
+        self._body = b""
+
+    async def ask(self, path: str, **headers: str) -> None:
+        """Send a request, and read nothing."""
+        given = [("host", "test"), *((name.replace("_", "-"), headers[name]) for name in headers)]
+        request = h11.Request(method="GET", target=path, headers=given)
+        data = self._http.send(request) or b""
+        await self.stream.send_all(data + (self._http.send(h11.EndOfMessage()) or b""))
+
+    async def get(self, path: str, **headers: str) -> h11.Response:
+        """Send a request, and read the head of its response."""
+        await self.ask(path, **headers)
+        response = await self._next()
+        assert isinstance(response, h11.Response)
+        return response
+
+    async def read_until(self, *marks: bytes) -> bytes:
+        """Read the body until it has all the marks, and return it as far as it was read."""
+        while not all(mark in self._body for mark in marks):
+            data = await self._next()
+            assert isinstance(data, h11.Data), f"{marks} were not in {self._body!r}"
+            self._body += data.data
+        return self._body
+
+    async def read_all(self) -> bytes:
+        """Read the body to its proper end, and return all of it."""
+        while isinstance(data := await self._next(), h11.Data):
+            self._body += data.data
+        assert isinstance(data, h11.EndOfMessage)
+        body, self._body = self._body, b""
+        if self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+        return body
+
+    async def read_cut(self) -> None:
+        """Read to where the connection breaks or ends, in the middle of a body."""
+        try:
+            while True:
+                if not await self.stream.receive_some(65_536):
+                    return
+        except trio.BrokenResourceError:
+            return
+
+    async def _next(self) -> Any:
+        with trio.fail_after(SOON):
+            while (event := self._http.next_event()) is h11.NEED_DATA:
+                self._http.receive_data(await self.stream.receive_some(65_536))
+        return event
+
+
+@asynccontextmanager
+async def connected(address: Address, *, buffer: int | None = None) -> AsyncIterator[Client]:
+    """Connect; with a `buffer`, to a kernel that keeps no more than these bytes unread."""
+    is_unix = isinstance(address, str)
+    sock = trio.socket.socket(trio.socket.AF_UNIX if is_unix else trio.socket.AF_INET)
+    try:
+        if buffer is not None:
+            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, buffer)
+        with trio.fail_after(SOON):
+            await sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    async with trio.SocketStream(sock) as stream:
+        yield Client(stream)
+
+
+@asynccontextmanager
+async def never_reading(address: Address, path: str) -> AsyncIterator[Client]:
+    """Ask for a body and then read nothing."""
+    async with connected(address, buffer=4096) as client:
+        await client.ask(path)
+        yield client
+
+
+async def full(app: Application) -> None:
+    """Wait until nobody takes anything off the application's hands any more."""
+    with trio.fail_after(SOON):
+        flooded = -1
+        while flooded != app.flooded or not flooded:
+            flooded = app.flooded
+            await trio.sleep(0.05)  # nothing tells that nothing happens
+
+
+# ---- as a process --------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Running:
+    """A server that runs as a process of its own."""
+
+    process: trio.Process
+    _output: bytes = b""
+
+    async def line(self) -> str:
+        """Read the next line that it printed."""
+        assert self.process.stdout is not None
+        with trio.fail_after(SOON):
+            while b"\n" not in self._output:
+                data = await self.process.stdout.receive_some()
+                assert data, f"it ended after {self._output!r}"
+                self._output += data
+        line, _, self._output = self._output.partition(b"\n")
+        return line.decode()
+
+    async def address(self) -> Address:
+        address = json.loads(await self.line())[0]
+        return address if isinstance(address, str) else (address[0], address[1])
+
+    async def exit(self) -> float:
+        """Wait for its end, and return the seconds from now."""
+        began = trio.current_time()
+        with trio.fail_after(SOON):
+            await self.process.wait()
+        return trio.current_time() - began
+
+
+@asynccontextmanager
+async def process(name: str, *arguments: str, **options: Any) -> AsyncIterator[Running]:
+    """Run this module as a program with a server of that name; kill it if it is still there."""
+    command = [sys.executable, "-m", "tests.servers", name, *arguments]
+    start = partial(
+        trio.run_process,
+        command,
+        stdout=subprocess.PIPE,
+        check=False,
+        cwd=Path(__file__).parent.parent,
+        **options,
+    )
+    async with trio.open_nursery() as nursery:
+        running = Running(await nursery.start(start))
+        try:
+            yield running
+        finally:
+            running.process.kill()
+
+
+@asynccontextmanager
+async def _surrounded(app: Application, registry: StreamRegistry) -> AsyncIterator[ASGIApp]:
+    """Publish all the time, and say when the surroundings come and go."""
+    print("opened", flush=True)
+
+    async def publish() -> None:
+        while True:
+            app.channel.publish_nowait(ServerSentEvent("x" * 1000))
+            await trio.sleep(0.001)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        try:
+            yield registry(app)
+        finally:
+            print(f"closed after {' '.join(app.seen)}", flush=True)
+            nursery.cancel_scope.cancel()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("server", choices=SERVERS)
+    parser.add_argument("--window", type=float, default=0.5)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--unix-path")
+    parser.add_argument("--max-files", type=int)
+    parser.add_argument("--stuck", action="store_true", help="hang before there is a server")
+    arguments = parser.parse_args()
+    if arguments.max_files is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (arguments.max_files, arguments.max_files))
+        logging.getLogger("trio.serve_listeners").setLevel(logging.CRITICAL)
+    registry = StreamRegistry(drain_window=arguments.window)
+    load(arguments.server).run(
+        _surrounded(Application(), registry),
+        port=arguments.port,
+        unix_path=arguments.unix_path,
+        started=lambda addresses: print(json.dumps(addresses), flush=True),
+    )
+    print("returned", flush=True)
+
+
+if __name__ == "__main__":
+    main()
