@@ -14,11 +14,12 @@ import argparse
 import importlib
 import json
 import logging
+import math
 import resource
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,9 @@ SERVERS: Final = {"hypercorn": "sselib.hypercorn"}
 
 # What a client that takes nothing is offered: more than the kernel keeps for it, many times.
 FLOOD: Final = b"x" * 65_536
-# A deadline for what should take no time at all, on a machine that has other things to do.
+# Seconds in which a client that reads at all takes some of it.
+STALLED: Final = 0.2
+# Seconds. A deadline for what should take no time at all, on a machine that has other things to do.
 SOON: Final = 20.0
 
 
@@ -49,24 +52,43 @@ def load(name: str) -> Any:
 # ---- an application ------------------------------------------------------------------------------
 
 
-@attrs.define(eq=False)
 class Application:
     """What there is to ask for, and what happened to it.
 
-    `/events` is the channel, `/flood` a stream without end and `/download` a body without end, to
-    whoever takes them; `/hang` answers nothing; whatever else answers with its path.
+    `/events` is the channel, `/flood` a stream and `/download` a body without end, to whoever takes
+    them; `/hang` answers nothing; whatever else is asked for is answered with its path.
+
+    Attributes:
+        channel: What `/events` streams.
+        seen: The requests, and the moments of the lifespan.
+        news: Receives "stalled /path" when the client of an endless body takes no more of it, and
+            "over /path" when a request is over.
     """
 
-    channel: EventChannel = attrs.field(factory=EventChannel)
-    policy: StreamPolicy = attrs.field(factory=StreamPolicy)
-    seen: list[str] = attrs.field(factory=list)
-    flooded: int = 0  # bytes that were taken off our hands, whether or not they were read
+    def __init__(self, policy: StreamPolicy | None = None) -> None:
+        self.channel = EventChannel()
+        self.policy = policy or StreamPolicy()
+        self.seen: list[str] = []
+        self._tell, self.news = trio.open_memory_channel[str](math.inf)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
         self.seen.append(f"{scope['type']} {scope['http_version']} {scope['path']}")
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._tell.send_nowait(f"over {scope['path']}")
+
+    async def until(self, *news: str) -> None:
+        """Wait until all these have happened, from now on."""
+        awaited = Counter(news)
+        with trio.fail_after(SOON):
+            while awaited:
+                awaited -= Counter([await self.news.receive()])
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["path"]:
             case "/events":
                 stream = EventStream(self.channel, policy=self.policy, replay="live")
@@ -74,11 +96,7 @@ class Application:
             case "/flood":
                 await EventStream(self._flood)(scope, receive, send)
             case "/download":
-                await send({"type": "http.response.start", "status": 200, "headers": []})
-                while True:
-                    await send({"type": "http.response.body", "body": FLOOD, "more_body": True})
-                    self.flooded += len(FLOOD)
-                    await trio.lowlevel.checkpoint()  # what Hypercorn sends is then sent to nobody
+                await self._download(receive, send)
             case "/hang":
                 await trio.sleep_forever()
             case path:
@@ -92,10 +110,33 @@ class Application:
             await send({"type": f"lifespan.{moment}.complete"})
 
     async def _flood(self, send: SendEvent) -> None:
-        comment = Comment(FLOOD.decode())
-        while True:
-            await send(comment)
-            self.flooded += len(FLOOD)
+        await self._without_end("/flood", partial(send, Comment(FLOOD.decode())))
+
+    async def _download(self, receive: Receive, send: Send) -> None:
+        async def until_gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            nursery.cancel_scope.cancel()
+
+        body = {"type": "http.response.body", "body": FLOOD, "more_body": True}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(until_gone)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await self._without_end("/download", partial(send, body))
+
+    async def _without_end(self, path: str, send: Callable[[], Awaitable[None]]) -> None:
+        async def watch() -> None:
+            with going_on:
+                await trio.sleep_forever()
+            await self._tell.send(f"stalled {path}")
+
+        going_on = trio.CancelScope(deadline=trio.current_time() + STALLED)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            while True:
+                await send()
+                await trio.lowlevel.checkpoint()  # what is sent to nobody takes no time at all
+                going_on.deadline = trio.current_time() + STALLED
 
 
 # ---- in the test's own Trio run ------------------------------------------------------------------
@@ -137,11 +178,11 @@ async def serving(server: Any, app: ASGIApp, **options: Any) -> AsyncIterator[Se
         options["port"] = 0
     stop, over, scope = trio.Event(), trio.Event(), trio.CancelScope()
 
-    async def serve(task_status: trio.TaskStatus[list[Address]]) -> None:
+    async def serve(  # noqa: ASYNC128 # the server calls it
+        task_status: trio.TaskStatus[list[Address]],
+    ) -> None:
         with scope:
-            await server.serve(
-                app, shutdown_trigger=stop.wait, task_status=task_status, **options
-            )
+            await server.serve(app, shutdown_trigger=stop.wait, task_status=task_status, **options)
         over.set()
 
     async with trio.open_nursery() as nursery:
@@ -204,9 +245,10 @@ class Client:
             return
 
     async def _next(self) -> Any:
-        with trio.fail_after(SOON):
-            while (event := self._http.next_event()) is h11.NEED_DATA:
-                self._http.receive_data(await self.stream.receive_some(65_536))
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            with trio.fail_after(SOON):
+                data = await self.stream.receive_some(65_536)
+            self._http.receive_data(bytes(data))
         return event
 
 
@@ -235,15 +277,6 @@ async def never_reading(address: Address, path: str) -> AsyncIterator[Client]:
         yield client
 
 
-async def full(app: Application) -> None:
-    """Wait until nobody takes anything off the application's hands any more."""
-    with trio.fail_after(SOON):
-        flooded = -1
-        while flooded != app.flooded or not flooded:
-            flooded = app.flooded
-            await trio.sleep(0.05)  # nothing tells that nothing happens
-
-
 # ---- as a process --------------------------------------------------------------------------------
 
 
@@ -257,11 +290,11 @@ class Running:
     async def line(self) -> str:
         """Read the next line that it printed."""
         assert self.process.stdout is not None
-        with trio.fail_after(SOON):
-            while b"\n" not in self._output:
+        while b"\n" not in self._output:
+            with trio.fail_after(SOON):
                 data = await self.process.stdout.receive_some()
-                assert data, f"it ended after {self._output!r}"
-                self._output += data
+            assert data, f"it ended after {self._output!r}"
+            self._output += data
         line, _, self._output = self._output.partition(b"\n")
         return line.decode()
 
@@ -305,10 +338,15 @@ async def _surrounded(app: Application, registry: StreamRegistry) -> AsyncIterat
     async def publish() -> None:
         while True:
             app.channel.publish_nowait(ServerSentEvent("x" * 1000))
-            await trio.sleep(0.001)
+            await trio.sleep(0.01)
+
+    async def tell() -> None:
+        async for news in app.news:
+            print(news, flush=True)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publish)
+        nursery.start_soon(tell)
         try:
             yield registry(app)
         finally:
@@ -323,7 +361,6 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--unix-path")
     parser.add_argument("--max-files", type=int)
-    parser.add_argument("--stuck", action="store_true", help="hang before there is a server")
     arguments = parser.parse_args()
     if arguments.max_files is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (arguments.max_files, arguments.max_files))

@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from examples.file_updates import app as app_module
 from examples.file_updates.app import CLIENT_BACKLOG, announce, open_app, routes
 from examples.file_updates.updates import update
 from examples.file_updates.watching import NotWatchable, open_watcher
@@ -19,6 +20,7 @@ from sselib.testing import ReceivedStream, advance, open_stream
 
 URL = "/api/updates"
 SSE = {"accept": "text/event-stream"}
+PAGE = Path(app_module.__file__).with_name("page")
 CONNECTED = b": connected\n\n"
 
 
@@ -118,6 +120,7 @@ async def test_a_foreign_host_is_refused(tmp_path: Path, host: str, status: int)
                 assert stream.status == status
                 if path == "/":
                     await stream.read_body()
+                    await stream.wait_ended()  # files are closed in a thread
 
 
 async def test_a_comment_comes_after_fifteen_seconds_without_updates(
@@ -178,12 +181,9 @@ async def test_the_page_is_at_the_root(channel: EventChannel) -> None:
         async with open_stream(routes(channel, 15), path) as response:
             assert response.status == 200
             assert response.headers["content-type"].startswith(kind)
-            assert (
-                await response.read_body()
-                == (
-                    Path("examples/file_updates/page") / (path.strip("/") or "index.html")
-                ).read_bytes()
-            )
+            body = await response.read_body()
+            await response.wait_ended()  # files are closed in a thread
+        assert body == (PAGE / (path.strip("/") or "index.html")).read_bytes()
 
 
 async def test_a_file_is_followed_from_its_creation_to_its_end(tmp_path: Path) -> None:

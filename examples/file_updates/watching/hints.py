@@ -2,9 +2,9 @@
 
 A hint is no news. It names paths at which something may have happened; what did happen is found by
 looking and comparing. So a hint too many costs a look, hints may come late or twice or in any
-order, and when hints are lost, one that says "everywhere" makes up for them. One rule binds a
-source of hints: whatever changes in a directory after :meth:`Hints.watch` was called for it is hinted at
-later.
+order, and when hints are lost, one that says "everywhere" makes up for them. One rule binds
+a source of hints: whatever changes in a directory after :meth:`Hints.watch` was called for it is
+hinted at later.
 """
 
 from __future__ import annotations
