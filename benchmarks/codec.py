@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> Report:
     """Measure everything."""
     columns: dict[str, Mapping[str, float | str]] = {OURS: measure_ours(options.seconds)}
     if not options.no_peers:
-        python = peers_python(list(codec_peers.PEERS))
+        python = peers_python([*codec_peers.PEERS, *codec_peers.NEEDED])
         for peer in codec_peers.PEERS:
             title, figures = measure_peer(python, peer, options.seconds)
             columns[title] = figures

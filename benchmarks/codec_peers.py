@@ -64,6 +64,8 @@ PEERS: Final[dict[str, Callable[[float], dict[str, float]]]] = {
     "sseclient-py": sseclient_py,
 }
 
+NEEDED: Final = ("httpx",)  # what they do not bring along
+
 if __name__ == "__main__":
     try:
         found = PEERS[sys.argv[1]](float(sys.argv[2]))

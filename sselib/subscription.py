@@ -192,7 +192,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         waited = False
         while not (self.is_ready() or self.finished):
             waited = True
-            if self._is_behind():
+            if self.is_behind():
                 await self._read_page()
             else:
                 await self._park()
@@ -206,6 +206,11 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             return True
         start, stop = self._ready_in_window()
         return start < stop
+
+    def is_behind(self) -> bool:
+        """Return whether what comes next is in the log alone: :meth:`wait` reads it."""
+        base = self._window.base
+        return not self.is_ready() and base is not None and self._after < base
 
     def finish(self) -> None:
         """Let the subscriber have what its topic holds now, and nothing that comes later."""
@@ -326,10 +331,6 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             after_last = window.number_after(self._until)
             stop = start if after_last is None else max(start, after_last - window.first)
         return start, stop
-
-    def _is_behind(self) -> bool:
-        base = self._window.base
-        return self._next is None and base is not None and self._after < base
 
     def _gave_from_backlog(self, frame: Frame) -> None:
         self._gave(frame, 0 if frame.id is None else 1)

@@ -298,6 +298,15 @@ class Running:
         line, _, self._output = self._output.partition(b"\n")
         return line.decode()
 
+    async def rest(self) -> list[str]:
+        """Read what else it prints to its end, by lines."""
+        assert self.process.stdout is not None
+        with trio.fail_after(SOON):
+            async for data in self.process.stdout:
+                self._output += data
+        lines, self._output = self._output.decode().splitlines(), b""
+        return lines
+
     async def address(self) -> Address:
         address = json.loads(await self.line())[0]
         return address if isinstance(address, str) else (address[0], address[1])
@@ -355,6 +364,7 @@ async def _surrounded(app: Application, registry: StreamRegistry) -> AsyncIterat
 
 
 def main() -> None:
+    """Be a server that publishes, and prints what happens."""
     parser = argparse.ArgumentParser()
     parser.add_argument("server", choices=SERVERS)
     parser.add_argument("--window", type=float, default=0.5)
@@ -364,7 +374,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.max_files is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (arguments.max_files, arguments.max_files))
-        logging.getLogger("trio.serve_listeners").setLevel(logging.CRITICAL)
+        accepting = logging.getLogger("trio.serve_listeners")
+        accepting.propagate = False
+        accepting.addFilter(lambda _: print("no more files", flush=True) is not None)
     registry = StreamRegistry(drain_window=arguments.window)
     load(arguments.server).run(
         _surrounded(Application(), registry),
