@@ -41,6 +41,7 @@ TARGET: Final = "ratio <= 1.1"
 
 CONNECTION: Final = "per connection"
 EVENT: Final = "per delivered event"
+BUSY: Final = "busy"
 TITLES: Final = {"ours": "EventStream", "bare": "bare ASGI app"}
 
 
@@ -83,7 +84,7 @@ def measure(server: str, *, streams: int, rate: float, seconds: float) -> dict[s
                 client.read(events * streams)
                 used = measuring.cpu_seconds(process.pid) - before
                 found[EVENT] = used / (events * streams) * 1e6
-                found["busy"] = used / (time.perf_counter() - start)
+                found[BUSY] = used / (time.perf_counter() - start)
                 return found
         finally:
             process.kill()
@@ -100,23 +101,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> Report:
     """Measure both servers in turns."""
     measuring.require_linux()
-    _, client_core = measuring.cores()
+    server_core, client_core = measuring.cores()
     os.sched_setaffinity(0, {client_core})
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in TITLES}
     for _ in range(options.runs):
         for name, found in runs.items():
             found.append(
-                measure(
-                    name, streams=options.streams, rate=options.rate, seconds=options.seconds
-                )
+                measure(name, streams=options.streams, rate=options.rate, seconds=options.seconds)
             )
     rows = []
-    for what, target in ((CONNECTION, TARGET), (EVENT, TARGET)):
-        medians = {name: median(run[what] for run in found) for name, found in runs.items()}
-        figures: dict[str, float | str] = {TITLES[name]: medians[name] for name in TITLES}
-        figures["ratio"] = medians["ours"] / medians["bare"]
-        for name, found in runs.items():
-            figures[f"runs of {TITLES[name]}"] = ", ".join(f"{run[what]:.1f}" for run in found)
-        rows.append(Row(what=what, unit="us of CPU", target=target, figures=figures))
-    ...
-    return Report(benchmark="hypercorn", columns=[], rows=rows)
+    for what in (CONNECTION, EVENT):
+        each = {TITLES[name]: [run[what] for run in found] for name, found in runs.items()}
+        figures = {title: median(values) for title, values in each.items()}
+        figures["ratio"] = figures[TITLES["ours"]] / figures[TITLES["bare"]]
+        rows.append(Row(what=what, unit="us of CPU", target=TARGET, figures=figures, runs=each))
+    busiest = max(run[BUSY] for found in runs.values() for run in found)
+    deliveries = round(options.seconds * options.rate) * options.streams
+    notes = [f"{deliveries:,} deliveries in each run; the busiest used {busiest:.0%} of its core."]
+    if deliveries < ENOUGH_DELIVERIES:
+        notes.append(f"Less than {ENOUGH_DELIVERIES:,}: it works, but do not quote it.")
+    if server_core == client_core:
+        notes.append("There is one core for the server and its client: do not quote it.")
+    return Report(
+        benchmark="hypercorn",
+        columns=[*TITLES.values(), "ratio"],
+        rows=rows,
+        notes=notes,
+        settings={name: getattr(options, name) for name in ("seconds", "streams", "rate", "runs")},
+    )

@@ -21,7 +21,8 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as serve_hypercorn
 
 import sselib.hypercorn
-from sselib import EventChannel, EventStream, ServerSentEvent, StreamRegistry
+from sselib import EventChannel, EventStream, ServerSentEvent
+from sselib.registry import StreamRegistry
 
 EVENT_TYPE: Final = "progress"
 PAYLOAD: Final = '{"job":"7f3a91c2","state":"running","step":"render","done":0.4375,"eta":42}'

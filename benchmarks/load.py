@@ -88,7 +88,7 @@ class LoadClient:
         stream = socket.create_connection(self._address, timeout=SILENCE)
         self._streams.append(stream)
         stream.sendall(self._request)
-        stream.setblocking(False)
+        stream.setblocking(False)  # noqa: FBT003 - its only argument
         self._selector.register(stream, selectors.EVENT_READ)
         return stream
 

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,12 +31,14 @@ class Row:
         figures: The figure of each column, or a word that says why there is none. A column that
             it does not have does not do what the row is about.
         target: What we want to reach, if there is a target.
+        runs: What a figure is the median of, if it is one.
     """
 
     what: str
     unit: str
-    figures: dict[str, float | str]
+    figures: Mapping[str, float | str]
     target: str = ""
+    runs: Mapping[str, Sequence[float]] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)

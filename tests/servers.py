@@ -84,8 +84,8 @@ class Application:
     async def until(self, *news: str) -> None:
         """Wait until all these have happened, from now on."""
         awaited = Counter(news)
-        with trio.fail_after(SOON):
-            while awaited:
+        while awaited:
+            with trio.fail_after(SOON):
                 awaited -= Counter([await self.news.receive()])
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -217,16 +217,17 @@ class Client:
         assert isinstance(response, h11.Response)
         return response
 
-    async def read_until(self, *marks: bytes) -> bytes:
-        """Read the body until it has all the marks, and return it as far as it was read."""
-        while not all(mark in self._body for mark in marks):
+    async def read_until(self, mark: bytes) -> bytes:
+        """Read the body up to and with the mark."""
+        while mark not in self._body:
             data = await self._next()
-            assert isinstance(data, h11.Data), f"{marks} were not in {self._body!r}"
+            assert isinstance(data, h11.Data), f"{mark!r} was not in {self._body!r}"
             self._body += data.data
-        return self._body
+        before, mark, self._body = self._body.partition(mark)
+        return before + mark
 
     async def read_all(self) -> bytes:
-        """Read the body to its proper end, and return all of it."""
+        """Read what is left of the body, to its proper end."""
         while isinstance(data := await self._next(), h11.Data):
             self._body += data.data
         assert isinstance(data, h11.EndOfMessage)
@@ -297,6 +298,12 @@ class Running:
             self._output += data
         line, _, self._output = self._output.partition(b"\n")
         return line.decode()
+
+    async def until(self, *lines: str) -> None:
+        """Read lines until these were among them."""
+        awaited = Counter(lines)
+        while awaited:
+            awaited -= Counter([await self.line()])
 
     async def rest(self) -> list[str]:
         """Read what else it prints to its end, by lines."""
@@ -377,7 +384,12 @@ def main() -> None:
         accepting = logging.getLogger("trio.serve_listeners")
         accepting.propagate = False
         accepting.addFilter(lambda _: print("no more files", flush=True) is not None)
-    registry = StreamRegistry(drain_window=arguments.window)
+
+    async def say_goodbye() -> None:
+        await trio.lowlevel.checkpoint()
+        print("draining", flush=True)
+
+    registry = StreamRegistry(drain_window=arguments.window, before_drain=say_goodbye)
     load(arguments.server).run(
         _surrounded(Application(), registry),
         port=arguments.port,

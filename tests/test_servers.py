@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,10 @@ async def streaming(client: Client) -> None:
     await client.read_until(CONNECTED)
 
 
+def group_of(message: str) -> pytest.RaisesGroup[Exception]:
+    return pytest.RaisesGroup(pytest.RaisesExc(Exception, match=message), flatten_subgroups=True)
+
+
 def descriptors() -> set[str]:
     return {link.name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
 
@@ -91,9 +95,9 @@ def descriptors() -> set[str]:
 async def test_port_0_is_reported_as_what_it_became(server: Any) -> None:
     """The server tells the real address, and answers there."""
     async with serving(server, Application(), port=0) as served:
-        [(host, port)] = served.addresses
-        assert host == "127.0.0.1"
-        assert port > 0
+        [address] = served.addresses
+        assert address[0] == "127.0.0.1"
+        assert address[1] != 0
         assert await get(served, "/hello") == (200, b"/hello")
 
 
@@ -182,9 +186,9 @@ async def test_an_app_is_wrapped_in_a_registry(server: Any) -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-async def test_the_registry_given_is_the_one_that_counts(server: Any, wrapped: bool) -> None:
+async def test_the_registry_given_is_the_one_that_counts(server: Any, *, wrapped: bool) -> None:
     """It can be an argument or around the app already; then it is not wrapped again."""
-    registry = StreamRegistry()
+    registry = registry_with(0.1)
     app = Application()
     options: dict[str, Any] = {} if wrapped else {"registry": registry}
     async with (
@@ -280,7 +284,7 @@ async def test_a_drain_on_the_wire(server: Any) -> None:
         assert await get(served, "/hello") == (200, b"/hello")
         assert not served.over.is_set()
 
-        *_, farewell = (await client.read_all()).split(b"data: goodbye\n\n")
+        farewell = await client.read_all()
         left = window - (trio.current_time() - began)
         assert left > 0
         [retry] = re.fullmatch(rb"retry: (\d+)\n\n", farewell).groups()  # type: ignore[union-attr]
@@ -290,7 +294,7 @@ async def test_a_drain_on_the_wire(server: Any) -> None:
             await served.over.wait()
         assert window < trio.current_time() - began < window + TO_THE_EXIT
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(served.address)
+            await get(served, "/hello")
         await stalled.read_cut()
 
 
@@ -365,9 +369,7 @@ async def test_a_failing_trigger_ends_the_server_with_its_error(server: Any) -> 
         await fail.wait()
         raise LookupError("no such signal")
 
-    with pytest.RaisesGroup(
-        pytest.RaisesExc(LookupError, match="no such signal"), flatten_subgroups=True
-    ):
+    with group_of("no such signal"):
         async with trio.open_nursery() as nursery:
             serve = partial(server.serve, app, port=0, shutdown_trigger=trigger)
             [address] = await nursery.start(serve)
@@ -413,15 +415,15 @@ async def test_cancelling_stops_at_once_with_stalled_clients(
     """No send to a client that does not read keeps a cancelled server."""
     app = Application()
     before = descriptors()
-    async with serving(server, app, **at(kind, tmp_path)) as served:
-        async with (
-            never_reading(served.address, path) as one,
-            never_reading(served.address, path) as two,
-        ):
-            await app.until(f"stalled {path}", f"stalled {path}")
-            assert await served.cancel() < 1
-            await one.read_cut()
-            await two.read_cut()
+    async with (
+        serving(server, app, **at(kind, tmp_path)) as served,
+        never_reading(served.address, path) as one,
+        never_reading(served.address, path) as two,
+    ):
+        await app.until(f"stalled {path}", f"stalled {path}")
+        assert await served.cancel() < 1
+        await one.read_cut()
+        await two.read_cut()
     assert descriptors() == before
     assert list(tmp_path.iterdir()) == []
 
@@ -517,10 +519,8 @@ async def test_a_failed_startup_surfaces(server: Any, tmp_path: Path) -> None:
             told.append(value)
 
     for place in ({"port": 0}, {"unix_path": tmp_path / "socket"}):
-        with pytest.raises(ExceptionGroup) as caught:
+        with group_of("no database"):
             await server.serve(fail_startup, task_status=Status(), **place)
-        assert "no database" in repr(caught.value)
-    del caught
     gc.collect()
     assert told == []
     assert descriptors() == before
@@ -558,7 +558,7 @@ async def test_a_lifespan_that_breaks_later_ends_the_server(server: Any) -> None
         await breaks.wait()
         await send({"type": "lifespan.shutdown.failed", "message": "the watcher died"})
 
-    with pytest.raises(ExceptionGroup, match="nursery") as caught:
+    with group_of("the watcher died"):
         async with trio.open_nursery() as nursery:
             [address] = await nursery.start(partial(server.serve, breaking, port=0))
             async with never_reading(address, "/flood"):
@@ -566,7 +566,6 @@ async def test_a_lifespan_that_breaks_later_ends_the_server(server: Any) -> None
                 breaks.set()
                 with trio.fail_after(SOON):
                     await trio.sleep_forever()
-    assert "the watcher died" in repr(caught.value)
 
 
 async def test_no_strangers_descriptor_is_closed(server: Any) -> None:
@@ -575,24 +574,18 @@ async def test_no_strangers_descriptor_is_closed(server: Any) -> None:
     app = Application()
     strangers: list[int] = []
 
-    async def take_free_numbers() -> None:
-        while not strangers or max(strangers) < 100:
-            strangers.append(os.open(os.devnull, os.O_RDONLY))
-
     async with (
         serving(server, app, registry=registry_with(0.1)) as served,
         never_reading(served.address, "/flood"),
     ):
         await app.until("stalled /flood")
         served.stop.set()
-        with trio.fail_after(SOON):
-            while True:  # until the listener is closed
-                try:
-                    async with connected(served.address):
-                        pass
-                except OSError:
-                    break
-        await take_free_numbers()
+        with suppress(ConnectionError):  # which says that the listener is closed
+            while True:
+                async with connected(served.address):
+                    pass
+        while not strangers or strangers[-1] < 100:
+            strangers.append(os.open(os.devnull, os.O_RDONLY))
         assert not served.over.is_set()  # the cut is still to come
         with trio.fail_after(SOON):
             await served.over.wait()
@@ -623,8 +616,7 @@ async def stalled_process(
         ):
             await streaming(reader)
             await reader.read_until(b"data: x")
-            lines = {await running.line(), await running.line()}
-            assert lines == {"stalled /flood", "stalled /download"}
+            await running.until("stalled /flood", "stalled /download")
             yield running, reader
 
 
@@ -651,16 +643,6 @@ async def test_sigterm_ends_the_process_whatever_the_clients_do(
     assert list(tmp_path.iterdir()) == []
 
 
-async def draining(address: Address) -> None:
-    """Wait until new streams are sent away."""
-    with trio.fail_after(SOON):
-        while True:
-            async with connected(address) as client:
-                await client.get("/events")
-                if b"retry" in await client.read_until(b"\n\n"):
-                    return
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_signal_ends_the_process_at_once(
     name: str, tmp_path: Path, number: signal.Signals
@@ -668,7 +650,7 @@ async def test_a_second_signal_ends_the_process_at_once(
     """Its surroundings are closed first, and its exit code says which signal it was."""
     async with stalled_process(name, UNIX, tmp_path, "--window", "1000") as (running, _):
         running.process.send_signal(number)
-        await draining(str(tmp_path / "socket"))
+        await running.until("draining")
         running.process.send_signal(number)
         assert await running.exit() < TO_THE_EXIT
         assert running.process.returncode == 128 + number
@@ -676,25 +658,24 @@ async def test_a_second_signal_ends_the_process_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize(("signals", "window"), [(1, "0.5"), (2, "1000")])
 async def test_clients_that_take_all_descriptors_do_not_hold_the_process(
-    name: str, signals: int
+    name: str, signals: int, window: str
 ) -> None:
     """A process that may open no more files still finds its connections, and ends."""
     async with (
-        process(name, "--window", "0.5", "--max-files", "64") as running,
+        process(name, "--window", window, "--max-files", "64") as running,
         AsyncExitStack() as clients,
     ):
         assert await running.line() == "opened"
         address = await running.address()
         for _ in range(70):
             await clients.enter_async_context(never_reading(address, "/flood"))
-        while await running.line() != "no more files":
-            pass
-        for _ in range(signals):
+        await running.until("no more files")
+        running.process.send_signal(signal.SIGTERM)
+        await running.until("draining")
+        if signals == 2:
             running.process.send_signal(signal.SIGTERM)
-            while not (await running.line()).startswith("told"):
-                pass
         assert await running.exit() < 0.5 + TO_THE_EXIT
 
 
@@ -823,9 +804,8 @@ def test_what_fails_around_the_server_is_raised_as_it_is(server: Any, when: str)
 @run_here
 def test_what_stops_the_server_comes_out_of_run(server: Any) -> None:
     """A failed startup is no silent end."""
-    with pytest.raises(ExceptionGroup) as caught:
+    with group_of("no database"):
         server.run(fail_startup, port=0)
-    assert "no database" in repr(caught.value)
 
 
 def lifespan_only(seen: list[str]) -> ASGIApp:

@@ -80,13 +80,13 @@ class Inotify:
         self._settle = settle
         self._open_file = open_file
         self._check = check
+        self._check_due = trio.current_time() + check
         self._inotify = inotify_simple.INotify(nonblocking=True)
         self._paths: dict[int, str] = {}  # by watch descriptor
         self._watches: dict[str, int] = {}
         self._departed: dict[int, str] = {}  # first halves of renames, by cookie
         self._being_written: set[str] = set()
         self._written_due = math.inf
-        self._check_due = trio.current_time() + check
 
     async def wait(self) -> None:
         """Wait for an event of the kernel or the next date, then for as long as hints gather.
