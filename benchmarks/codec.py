@@ -71,7 +71,9 @@ def measure_peer(
         subprocess.CalledProcessError: It is there and cannot be measured.
     """
     command = [str(python), "-m", "benchmarks.codec_peers", name, str(seconds)]
-    done = subprocess.run(command, check=False, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(  # it is our own
+        command, check=False, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     if done.returncode == codec_peers.ABSENT:
         return name, dict.fromkeys((what for what, _, _ in ROWS), ABSENT)
     done.check_returncode()

@@ -125,6 +125,11 @@ def cpu_seconds(pid: int) -> float:
 # Peers. They live in an environment of their own, made at first use. Remove it to have it renewed.
 
 
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """Run one of our own commands; what it says goes to standard error."""
+    return subprocess.run(command, check=False, stdout=sys.stderr)  # see above
+
+
 def peers_python(packages: Sequence[str]) -> Path:
     """Install packages into the peers' environment and return its Python.
 
@@ -133,12 +138,11 @@ def peers_python(packages: Sequence[str]) -> Path:
     place = PEERS_DIRECTORY / f"peers-{sys.version_info.major}.{sys.version_info.minor}"
     python = place / "bin" / "python"
     if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+        run([sys.executable, "-m", "venv", str(place)]).check_returncode()
     for package in packages:
         mark = place / f"{package}.installed"
         if not mark.exists():
             print(f"installing {package} for comparison", file=sys.stderr)
-            command = [str(python), "-m", "pip", "install", "--quiet", package]
-            if subprocess.run(command, check=False, stdout=sys.stderr).returncode == 0:
+            if run([str(python), "-m", "pip", "install", "--quiet", package]).returncode == 0:
                 mark.touch()
     return python

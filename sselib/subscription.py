@@ -130,12 +130,12 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         while self.is_ready():
             if self._backlog:
                 frame = self._backlog.pop()
+                event = frame.read()
                 self._gave_from_backlog(frame)
             else:
                 start, _ = self._ready_in_window()
-                frame = self._window.frames[start]
-                self._gave_from_window(start + 1, 1)
-            event = frame.read()
+                event = self._window.frames[start].read()
+                self._gave_from_window(start + 1, 0 if event is None else 1)
             if event is not None:
                 return event
         if self.finished:
@@ -192,7 +192,11 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         waited = False
         while not (self.is_ready() or self.finished):
             waited = True
-            if self.is_behind():
+            if self._window.is_foreign(self._after):
+                # The topic was deleted and made anew while this subscriber came in.
+                self._stop_here()
+                await trio.lowlevel.checkpoint()
+            elif self.is_behind():
                 await self._read_page()
             else:
                 await self._park()
@@ -210,7 +214,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     def is_behind(self) -> bool:
         """Return whether what comes next is in the log alone: :meth:`wait` reads it."""
         base = self._window.base
-        return not self.is_ready() and base is not None and self._after < base
+        return not self.is_ready() and base is not None and self._after < max(base, self._floor)
 
     def finish(self) -> None:
         """Let the subscriber have what its topic holds now, and nothing that comes later."""
@@ -271,6 +275,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             self._floor = head.floor if self._replay == "history" else head.last
         self._next = None
         self._backlog = frames[::-1]
+        if head is None and self._window.last > ORIGIN:
+            self._stop_here()  # What is in the window was deleted.
         self._start_window(ORIGIN if head is None else head.last)
 
     async def _read_page(self) -> None:
@@ -293,6 +299,11 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         ]
         self._backlog = frames[::-1]
         self._after = page.upto
+        self._settle()
+
+    def _stop_here(self) -> None:
+        """Give what is in the backlog, and nothing of the window."""
+        self._until = self._after
         self._settle()
 
     def _start_window(self, last: EntryId) -> None:
@@ -319,7 +330,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         """Return from and to which index of the window's frames the subscriber may be given."""
         window = self._window
         if self._next is None:
-            self._next = window.number_after(self._after)
+            if self._after >= self._floor:  # What was kept before it, the log alone can say.
+                self._next = window.number_after(self._after)
             if self._next is None:
                 return 0, 0
         start = self._next - window.first

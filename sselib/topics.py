@@ -90,16 +90,18 @@ class Topics:
 
     async def follow(self) -> None:
         """Feed the channels of a log that other processes write to, until cancelled."""
+        untold = trio.current_time() + _UNTOLD
         while True:
-            with trio.move_on_after(_UNTOLD):
+            with trio.move_on_at(untold):
                 await self._told.wait()
-            if not self._told.is_set():
-                self._changed.update(dict.fromkeys(self._channels.values()))
             self._told = trio.Event()
-            while self._changed:
-                channel = next(iter(self._changed))
-                del self._changed[channel]
-                await channel.pull()
+            if trio.current_time() >= untold:
+                # However many hints come for others: one that was lost may be any channel's.
+                self._changed.update(dict.fromkeys(self._channels.values()))
+                untold = trio.current_time() + _UNTOLD
+            changed, self._changed = self._changed, {}
+            while changed:
+                await changed.popitem()[0].pull()
 
     def _tell(self, channel: EventChannel) -> None:
         self._changed[channel] = None

@@ -114,11 +114,16 @@ class Window:
     def number_after(self, id: EntryId) -> int | None:
         """Return the number of the first frame after ``id``.
 
-        ``None`` if the window cannot say: ``id`` is older than it, or it has not come that far.
+        ``None`` if the window cannot say: ``id`` is older than it, or it has not come that far,
+        or they are of different topics.
         """
-        if self.base is None or not self.base <= id <= self.last:
+        if self.base is None or not self.base <= id <= self.last or self.is_foreign(id):
             return None
         return self.first + bisect_right(self._ids, id)
+
+    def is_foreign(self, id: EntryId) -> bool:
+        """Return whether ``id`` is of another topic than what is in here, or once was."""
+        return self.last > ORIGIN and id.is_foreign_to(self.last)
 
     def id_at(self, number: int) -> EntryId:
         """Return the id of the frame with that number."""
@@ -130,6 +135,7 @@ class Window:
             # Entries have gone that were never seen here. Whoever is owed them finds out from
             # the log, since its cursor is now older than the window.
             self._drop(len(self.frames))
+            self.first += 1  # for what is missing: nobody's next frame is the first after it
             self.base = self.last = head.floor
         for entry in page.entries:
             if entry.id > self.last:

@@ -29,6 +29,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ..channel import EventChannel
 from ..codec import EventStreamDecoder
 from ..errors import ChannelEnded, SubscriptionLagged, TopicFull
 from ..events import ServerSentEvent
@@ -132,12 +133,12 @@ class Client:
 def programs() -> st.SearchStrategy[list[tuple[Any, ...]]]:
     """Programs for the search: lists of steps."""
     keys = st.sampled_from(["a", "b", "c", "d"])
-    says = st.one_of(
+    says: st.SearchStrategy[dict[str, Any]] = st.one_of(
         st.just({}),
         st.fixed_dictionaries({"key": keys, "coalesce": st.booleans()}),
-        st.fixed_dictionaries({"key": keys, "remove": st.just(True)}),
+        st.fixed_dictionaries({"key": keys, "remove": st.just(value=True)}),
     )
-    ends = st.fixed_dictionaries({"end": st.just(True), "clear": st.booleans()})
+    ends = st.fixed_dictionaries({"end": st.just(value=True), "clear": st.booleans()})
     appends = st.tuples(
         st.just("append"), st.lists(says, max_size=3), st.one_of(st.none(), st.none(), ends)
     )
@@ -161,7 +162,7 @@ def programs() -> st.SearchStrategy[list[tuple[Any, ...]]]:
 class Search:
     """Runs a program against a log and its model."""
 
-    def __init__(self, log: EventLog, clock: Clock, channel: Any) -> None:
+    def __init__(self, log: EventLog, clock: Clock, channel: EventChannel) -> None:
         self.log = log
         self.clock = clock
         self.channel = channel
@@ -200,7 +201,7 @@ class Search:
         await self.cut(number)
         client = self.clients[number]
         client.connection = AsyncExitStack()
-        client.subscription = await client.connection.enter_async_context(
+        client.subscription = subscription = await client.connection.enter_async_context(
             self.channel.subscribe(last_event_id=client.last_event_id, replay=replay)
         )
         client.decoder = EventStreamDecoder(last_event_id=client.last_event_id)
@@ -208,7 +209,7 @@ class Search:
         client.head = ""
         model, head = self.model, self.model.head()
         id = EntryId.parse(client.last_event_id)
-        outcome = client.subscription.outcome
+        outcome = subscription.outcome
         if not client.last_event_id:
             expected: tuple[str, str | None] = ("fresh", None)
         elif id is None:
@@ -354,7 +355,7 @@ class EventLogContract:
         self, *, clock: Callable[[], int], retention: Retention, max_keys: int
     ) -> AbstractAsyncContextManager[EventLog]:
         """Open an empty log of the kind that is tested, for one ``async with``."""
-        raise TypeError("a subclass says how its log is opened")
+        raise TypeError(f"a subclass says how its log is opened: {clock}, {retention}, {max_keys}")
 
     def _open(self, *, clock: Clock | None = None) -> AbstractAsyncContextManager[EventLog]:
         return self.open_log(clock=clock or Clock(), retention=LIMITS, max_keys=MAX_KEYS)
