@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import resource
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -198,15 +199,15 @@ async def serving(server: Any, app: ASGIApp, **options: Any) -> AsyncIterator[Se
 class Client:
     """An HTTP/1.1 client on one connection, which reads when it is told to."""
 
-    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self._http = h11.Connection(h11.CLIENT)
         self._body = b""
 
     async def ask(self, path: str, **headers: str) -> None:
         """Send a request, and read nothing."""
-        given = [("host", "test"), *((name.replace("_", "-"), headers[name]) for name in headers)]
-        request = h11.Request(method="GET", target=path, headers=given)
+        given = {"host": "test"} | {name.replace("_", "-"): headers[name] for name in headers}
+        request = h11.Request(method="GET", target=path, headers=list(given.items()))
         data = self._http.send(request) or b""
         await self.stream.send_all(data + (self._http.send(h11.EndOfMessage()) or b""))
 
@@ -254,26 +255,31 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(address: Address, *, buffer: int | None = None) -> AsyncIterator[Client]:
+async def connected(
+    address: Address, *, buffer: int | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
     """Connect; with a `buffer`, to a kernel that keeps no more than these bytes unread."""
     is_unix = isinstance(address, str)
     sock = trio.socket.socket(trio.socket.AF_UNIX if is_unix else trio.socket.AF_INET)
-    try:
+    stream: trio.abc.Stream = trio.SocketStream(sock)
+    if tls is not None:
+        stream = trio.SSLStream(stream, tls, server_hostname="localhost", https_compatible=True)
+    async with stream:
         if buffer is not None:
             sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, buffer)
         with trio.fail_after(SOON):
             await sock.connect(address)
-    except BaseException:
-        sock.close()
-        raise
-    async with trio.SocketStream(sock) as stream:
+            if isinstance(stream, trio.SSLStream):
+                await stream.do_handshake()
         yield Client(stream)
 
 
 @asynccontextmanager
-async def never_reading(address: Address, path: str) -> AsyncIterator[Client]:
+async def never_reading(
+    address: Address, path: str, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
     """Ask for a body and then read nothing."""
-    async with connected(address, buffer=4096) as client:
+    async with connected(address, buffer=4096, tls=tls) as client:
         await client.ask(path)
         yield client
 

@@ -172,6 +172,39 @@ async def test_two_servers_in_one_process(server: Any) -> None:
         assert await get(other, "/hello") == (200, b"/hello")
 
 
+async def test_a_server_that_ends_in_time_cuts_nobody(server: Any) -> None:
+    """Of two servers at one address, the one that ends without a cut leaves the other's clients."""
+    app, other_app = Application(), Application()
+    sockets = []
+    address: Any = ("127.0.0.1", 0)
+    for _ in range(2):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+        address = sock.getsockname()
+        sockets.append(sock)
+    async with (
+        serving(server, app, sockets=sockets[:1]) as served,
+        serving(server, other_app, sockets=sockets[1:]),
+    ):
+        while True:  # until the kernel gives one to the other
+            async with connected(address) as client:
+                await streaming(client)
+                if other_app.channel.statistics().subscribers:
+                    await served.drain()
+                    await other_app.channel.publish(ServerSentEvent("still here"))
+                    await client.read_until(b"data: still here\n\n")
+                    return
+
+
+async def test_serving_touches_no_signals(server: Any) -> None:
+    """While it serves, signals are handled as before."""
+    before = [signal.getsignal(number) for number in signal.valid_signals()]
+    async with serving(server, Application()) as served:
+        await get(served, "/hello")
+        assert [signal.getsignal(number) for number in signal.valid_signals()] == before
+
+
 # ---- the registry --------------------------------------------------------------------------------
 
 
