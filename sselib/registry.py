@@ -46,7 +46,6 @@ SPREAD_SHARE: Final = 0.9
 # process is still starting: with less than this a browser would hammer it.
 LEAST_RETRY: Final = 1000
 
-_PLAIN: Final = (b"content-type", b"text/plain; charset=utf-8")
 _log: Final = logging.getLogger("sselib")
 _access_log: Final = logging.getLogger("sselib.access")
 
@@ -116,12 +115,9 @@ class StreamRegistry:
         farewell_retry: bool = True,
         rng: random.Random | None = None,
     ) -> None:
-        for name, limit in (
-            ("max_streams", max_streams),
-            ("max_streams_per_client", max_streams_per_client),
-        ):
+        for limit in (max_streams, max_streams_per_client):
             if limit is not None and limit < 0:
-                raise ValueError(f"{name} may not be negative: {limit!r}")
+                raise ValueError(f"a limit may not be negative: {limit!r}")
         if not (0 < drain_window < math.inf):
             raise ValueError(f"drain_window must be positive and finite: {drain_window!r}")
         self._max_streams = max_streams
@@ -265,22 +261,27 @@ class StreamRegistry:
         await self._all_gone.wait()
 
     def _refusal(self, client: Hashable) -> Refusal | None:
+        headers: tuple[tuple[bytes, bytes], ...]
         if self._drain_ends is not None:
-            return Refusal(
-                status=200,
-                headers=(
-                    (b"content-type", b"text/event-stream"),
-                    (b"cache-control", b"no-cache, no-transform"),
-                    (b"connection", b"close"),
-                ),
-                body=self._farewell(b": draining\n\n"),
+            headers = (
+                (b"content-type", b"text/event-stream"),
+                (b"cache-control", b"no-cache, no-transform"),
+                (b"connection", b"close"),
             )
+            return Refusal(status=200, headers=headers, body=self._farewell(b": draining\n\n"))
         limit = self._max_streams_per_client
         if client is not None and limit is not None and self._per_client[client] >= limit:
-            return _limit_reached(429, b"too many streams of this client\n")
-        if self._max_streams is not None and len(self._streams) >= self._max_streams:
-            return _limit_reached(503, b"too many streams\n")
-        return None
+            status, text = 429, b"too many streams of this client\n"
+        elif self._max_streams is not None and len(self._streams) >= self._max_streams:
+            status, text = 503, b"too many streams\n"
+        else:
+            return None
+        headers = (
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(text)),
+            (b"retry-after", b"%d" % RETRY_AFTER),
+        )
+        return Refusal(status=status, headers=headers, body=text)
 
     def _farewell(self, without_retry: bytes) -> bytes:
         if not self._farewell_retry or self._drain_ends is None:
@@ -303,15 +304,3 @@ class RegisteredApp:
             extensions = {**(scope.get("extensions") or {}), REGISTRY: self.registry}
             scope = {**scope, "extensions": extensions}
         await self.app(scope, receive, send)
-
-
-def _limit_reached(status: int, body: bytes) -> Refusal:
-    return Refusal(
-        status=status,
-        headers=(
-            _PLAIN,
-            (b"content-length", b"%d" % len(body)),
-            (b"retry-after", b"%d" % RETRY_AFTER),
-        ),
-        body=body,
-    )

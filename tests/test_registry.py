@@ -228,8 +228,8 @@ def test_the_default_client_is_the_host() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"max_streams": -1}, "max_streams may not be negative: -1"),
-        ({"max_streams_per_client": -2}, "max_streams_per_client may not be negative: -2"),
+        ({"max_streams": -1}, "a limit may not be negative: -1"),
+        ({"max_streams_per_client": -2}, "a limit may not be negative: -2"),
         ({"drain_window": 0}, "drain_window must be positive and finite: 0"),
         ({"drain_window": float("inf")}, "drain_window must be positive and finite: inf"),
         ({"drain_window": float("nan")}, "drain_window must be positive and finite: nan"),
