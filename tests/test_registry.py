@@ -194,6 +194,7 @@ async def test_none_lifts_a_limit_and_zero_does_not() -> None:
         opened(unlimited)
     assert refused(StreamRegistry(max_streams=0)).status == 503
     assert refused(StreamRegistry(max_streams_per_client=0)).status == 429
+    opened(StreamRegistry(max_streams_per_client=0, client=lambda _: None))
 
 
 async def test_a_client_is_what_the_function_says() -> None:
@@ -473,6 +474,21 @@ async def test_the_drain_is_over_when_the_streams_are(mock_clock: MockClock) -> 
         await wait_all_tasks_blocked()
         assert not nursery.child_tasks
     assert trio.current_time() == 2
+
+
+async def test_a_stream_that_is_gone_is_not_asked(autojump_clock: MockClock) -> None:
+    """A client that leaves during the drain is done with: only the others are asked to finish."""
+    registry = StreamRegistry(drain_window=10, before_drain=partial(trio.sleep, 1))
+    gone, stays = opened(registry), opened(registry)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drained(registry))
+        await trio.sleep(1)
+        await wait_all_tasks_blocked()  # the goodbye is said, and both wait for their moment
+        assert gone.asked == stays.asked == []
+        registry.discard(gone, "disconnected")
+    assert gone.asked == []
+    assert len(stays.asked) == 1
 
 
 async def test_a_drain_without_streams_returns_at_once(autojump_clock: MockClock) -> None:
