@@ -8,6 +8,7 @@
     │   ├── TopicFull              one key more than a topic may hold
     │   └── SubscriptionLagged     a subscriber fell behind what its log keeps
     └── RemoteError                the peer did it
+        ├── InvalidHTTP            its HTTP is malformed, or exceeds a bound
         ├── EventTooLarge          an event of the peer exceeds the bound
         └── InvalidEventData       data is not the JSON, or not of the type, asked for
 
@@ -79,6 +80,10 @@ class SubscriptionLagged(LocalError):
         )
         self.topic = topic
         self.reason = reason
+
+
+class InvalidHTTP(RemoteError):
+    """The peer does not speak HTTP/1.1 as its standard says, or exceeds a bound in it."""
 
 
 class EventTooLarge(RemoteError):

@@ -12,6 +12,7 @@ from sselib.errors import (
     ChannelEnded,
     EventTooLarge,
     InvalidEventData,
+    InvalidHTTP,
     LocalError,
     RemoteError,
     SselibError,
@@ -64,6 +65,7 @@ def test_every_error_is_of_one_side(cls: type[SselibError]) -> None:
             {"topic": "a", "reason": "trimmed"},
             "the subscriber of topic 'a' is owed entries that are gone: trimmed",
         ),
+        (InvalidHTTP("no chunk"), {}, "no chunk"),
         (
             EventTooLarge(10),
             {"max_event_bytes": 10},
