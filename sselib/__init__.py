@@ -21,6 +21,8 @@ from .log import NewEntry as NewEntry
 from .log import Resumption as Resumption
 from .log import Retention as Retention
 from .log.memory import MemoryLog as MemoryLog
+from .server import run as run
+from .server import serve as serve
 from .stream import EventStream as EventStream
 from .stream import StreamPolicy as StreamPolicy
 from .subscription import Subscription as Subscription

@@ -304,3 +304,16 @@ class RegisteredApp:
             extensions = {**(scope.get("extensions") or {}), REGISTRY: self.registry}
             scope = {**scope, "extensions": extensions}
         await self.app(scope, receive, send)
+
+
+def registered(app: ASGIApp, registry: StreamRegistry | None) -> RegisteredApp:
+    """Return the application in this registry, in the one it is in already, or in a new one.
+
+    Raises:
+        ValueError: It is in another one already.
+    """
+    if not isinstance(app, RegisteredApp):
+        return (registry or StreamRegistry())(app)
+    if registry not in (None, app.registry):
+        raise ValueError("the app is wrapped in another registry than the one given")
+    return app
