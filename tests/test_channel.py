@@ -56,22 +56,20 @@ async def test_receive_loses_nothing_when_it_is_cancelled() -> None:
 async def test_a_wait_is_ended_by_wake() -> None:
     """Though nothing has come; and a wake that finds nobody waiting ends no later wait."""
     channel = EventChannel()
-    async with channel.subscribe() as events, trio.open_nursery() as nursery:
-        nursery.start_soon(events.wait)
-        await wait_all_tasks_blocked()
-        events.wake()
-        events.wake()
-        while nursery.child_tasks:
-            await trio.lowlevel.checkpoint()
+    async with channel.subscribe() as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.wait)
+            await wait_all_tasks_blocked()
+            events.wake()
+            events.wake()
         assert events.take(100) == b""
 
         events.wake()
-        nursery.start_soon(events.wait)
-        await wait_all_tasks_blocked()
-        assert nursery.child_tasks
-        channel.publish_nowait(event(1))
-        while nursery.child_tasks:
-            await trio.lowlevel.checkpoint()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.wait)
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            channel.publish_nowait(event(1))
         assert events.receive_nowait().data == "1"
 
 
@@ -88,12 +86,11 @@ async def test_a_wait_for_a_log_that_does_not_answer_is_ended_by_wake() -> None:
     async with open_topics(StuckLog(log)) as topics:
         channel = topics.channel("a")
         await channel.publish(event(1))
-        async with channel.subscribe(replay="history") as events, trio.open_nursery() as nursery:
-            nursery.start_soon(events.wait)
-            await wait_all_tasks_blocked()
-            events.wake()
-            while nursery.child_tasks:
-                await trio.lowlevel.checkpoint()
+        async with channel.subscribe(replay="history") as events:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(events.wait)
+                await wait_all_tasks_blocked()
+                events.wake()
             answers.set()
             assert (await events.receive()).data == "1"
 
