@@ -247,7 +247,7 @@ class Server:
             connection = Connection(self._service, secured, "https", *where)
             connections.start_soon(self._connect_securely, secured, connection)
 
-    async def _connect_securely(self, transport: TLSTransport, connection: Connection) -> None:  # noqa: ASYNC910 # entering waits
+    async def _connect_securely(self, transport: TLSTransport, connection: Connection) -> None:  # noqa: ASYNC910 # run() waits
         try:
             with trio.fail_after(self._service.limits.request_timeout):
                 await transport.shake_hands()
