@@ -1,17 +1,14 @@
 """One connection of our server: requests in, one after the other, and an application's responses.
 
-Strategy: one task per connection, and nothing beside it. h11 reads requests, as strictly as it
-does; heads and chunks of responses are made by :mod:`sselib.http1`. Every request gets an h11
-connection of its own: what h11 has not used goes into the next one, and while a response is being
-sent, nothing of it has to be kept.
+Strategy: one task per connection, and nothing beside it. It calls the application with the request
+that it has read and an :class:`Exchange`, whose ``send`` makes the bytes of the response and gives
+them to the transport. An event stream may take the fast lane from there: :mod:`sselib.pump`.
 
 Rules:
 
 - Whatever a client sends, it gets a response or a closed connection, and this program no error.
 - Whatever an application does, its client is never told that a response is whole which is not:
   that connection is reset.
-- All waiting for a client has an end: for a head, between the pieces of a body, for room to send,
-  between two requests. What it may send in advance, while a response is being sent, is bounded.
 - A connection that is to be closed while its client may still be sending lingers first: closed at
   once, the system would answer what comes with a reset, and the client would lose the response.
 """
@@ -19,6 +16,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
@@ -30,19 +28,12 @@ import h11
 import trio
 
 from .http1 import LAST_CHUNK, encode_chunk, encode_head
-from .stream import ASGIApp, Message, Scope
-from .transport import ClientGone, Transport
+from .pump import Lane, Pump
+from .requests import Limits, Refused, Requests
+from .stream import FAST_LANE, ASGIApp, Message, OpenStream, Schedule, Scope
+from .subscription import Subscription
+from .transport import ClientGone, SocketTransport, Transport
 
-# What other servers take: nginx 8 to 32 KiB, Node 16, Apache 8 for each field.
-DEFAULT_MAX_HEAD_BYTES: Final = 32 * 1024
-# The largest body that is in wide use for what is no upload: nginx takes 1 MiB, and says so often.
-DEFAULT_MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-# Seconds. nginx gives 60, Node 60, Go's example 10: a phone on a bad line needs a few.
-DEFAULT_REQUEST_TIMEOUT: Final = 20.0
-# Seconds. Longer than browsers and proxies wait before they use a connection again (nginx: 60).
-DEFAULT_IDLE_TIMEOUT: Final = 75.0
-# Requests that a client may send while the response to an earlier one is being sent.
-PIPELINED_BYTES: Final = 64 * 1024
 # Seconds and bytes for what a client still sends when it has been answered.
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 1024 * 1024
@@ -54,32 +45,6 @@ _BODILESS: Final = frozenset((204, 304))
 _log: Final = logging.getLogger("sselib")
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
-    """What a client may take of a server.
-
-    Args:
-        max_head_bytes: The longest request line and headers, in bytes.
-        max_body_bytes: The longest body of a request, in bytes. ``None``: no limit.
-        request_timeout: Seconds that a request's head may take from its first byte on, and each
-            piece of its body.
-        idle_timeout: Seconds that a connection may be without a request.
-
-    Raises:
-        ValueError: One of them is not positive.
-    """
-
-    max_head_bytes: int = DEFAULT_MAX_HEAD_BYTES
-    max_body_bytes: int | None = DEFAULT_MAX_BODY_BYTES
-    request_timeout: float = DEFAULT_REQUEST_TIMEOUT
-    idle_timeout: float = DEFAULT_IDLE_TIMEOUT
-
-    def __attrs_post_init__(self) -> None:
-        for name, value in attrs.asdict(self).items():
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive: {value!r}")
-
-
 @attrs.define(eq=False)
 class Service:
     """What all connections of a server share.
@@ -87,23 +52,40 @@ class Service:
     Attributes:
         app: The application.
         limits: What a client may take.
+        pump: Writes the streams that took the fast lane.
         state: What the application put into the state of its lifespan.
+        connections: How many there are.
         is_closing: Whether a connection is to end with the request that it has.
-        idle: The scopes of the connections that wait for a request.
     """
 
     app: ASGIApp
     limits: Limits
-    state: dict[str, Any] = attrs.Factory(dict)
+    pump: Pump = attrs.field(factory=Pump, init=False)
+    state: dict[str, Any] = attrs.field(factory=dict, init=False)
+    connections: int = attrs.field(default=0, init=False)
     is_closing: bool = attrs.field(default=False, init=False)
-    idle: set[trio.CancelScope] = attrs.field(factory=set, init=False)
+    _idle: set[trio.CancelScope] = attrs.field(factory=set, init=False)
     _date: tuple[int, bytes] = attrs.field(default=(0, b""), init=False)
 
     def close(self) -> None:
         """Have every connection end with the request that it has, and idle ones now."""
         self.is_closing = True
-        for scope in self.idle:
+        for scope in self._idle:
             scope.cancel()
+
+    async def wait_idle(self, requests: Requests) -> None:  # noqa: ASYNC910 # unless it is closing
+        """Wait for the next request of a connection, as long as it may be without one.
+
+        Cancellation: nothing is lost.
+        """
+        if self.is_closing:
+            return
+        with trio.move_on_after(self.limits.idle_timeout) as scope:
+            self._idle.add(scope)
+            try:
+                await requests.begin()
+            finally:
+                self._idle.discard(scope)
 
     def date(self) -> bytes:
         """Return the time as HTTP writes it."""
@@ -111,18 +93,6 @@ class Service:
         if now != self._date[0]:
             self._date = (now, formatdate(now, usegmt=True).encode())
         return self._date[1]
-
-
-class Refused(Exception):
-    """The request is answered by the server itself.
-
-    Attributes:
-        status: With this.
-    """
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"the request is refused: {status}")
-        self.status = status
 
 
 class Connection:
@@ -136,20 +106,11 @@ class Connection:
         server: Where it connected to.
 
     Attributes:
-        is_gone: The client has left.
+        requests: What comes in.
+        service, transport: The same.
     """
 
-    __slots__ = (
-        "_client",
-        "_http",
-        "_is_lingering",
-        "_pending",
-        "_scheme",
-        "_server",
-        "is_gone",
-        "service",
-        "transport",
-    )
+    __slots__ = ("_client", "_scheme", "_server", "requests", "service", "transport")
 
     def __init__(
         self,
@@ -161,13 +122,10 @@ class Connection:
     ) -> None:
         self.service = service
         self.transport = transport
-        self.is_gone = False
+        self.requests = Requests(transport, service.limits)
         self._scheme = scheme
         self._client = client
         self._server = server
-        self._http: h11.Connection | None = None  # while there is more to read of a request
-        self._pending = b""  # what came behind that request
-        self._is_lingering = False  # the client may still be sending what nobody reads
 
     async def run(self) -> None:
         """Answer requests until the connection is to be closed.
@@ -175,77 +133,38 @@ class Connection:
         Cancellation: what was not yet sent whole is cut off.
         """
         close = self.transport.abort
+        self.service.connections += 1
         try:
             while await self._serve_one():  # noqa: ASYNC110
                 # Whoever sends many requests at once does not keep everybody else waiting.
                 await trio.lowlevel.checkpoint()
-            if self._is_lingering:
-                await self._linger()
             close = self.transport.close
         except ClientGone:
             pass
         finally:
+            self.service.connections -= 1
             close()
-
-    @property
-    def has_read_all(self) -> bool:
-        """Whether the request has been read to its end."""
-        return self._http is None
-
-    async def read_body(self) -> bytes:
-        """Return the next piece of the request's body, ``b""`` at its end.
-
-        Raises:
-            Refused: What comes is no body, or comes too slowly.
-            ClientGone: The client has left in the middle of it.
-
-        Cancellation: nothing is lost.
-        """
-        while self._http is not None:
-            event = await self._next_event(self._http)
-            if not isinstance(event, h11.Data):
-                self._end_request(self._http)
-            elif event.data:
-                return bytes(event.data)
-        return b""
-
-    async def send_continue(self) -> None:
-        """Ask a client for its body that waits to be asked."""
-        if self._http is not None and self._http.they_are_waiting_for_100_continue:
-            await self.transport.send(_CONTINUE)
-
-    async def until_gone(self) -> None:
-        """Return when the client has left. What it sends is its next request, and is kept.
-
-        A client that sends too much in advance is not watched any longer: whoever writes to it
-        finds out.
-
-        Cancellation: nothing is lost.
-        """
-        while not self.is_gone and len(self._pending) < PIPELINED_BYTES:
-            data = self.transport.receive_nowait()
-            if data is None:
-                data = await self.transport.receive()
-            self._pending += data
-            self.is_gone = not data
-        if not self.is_gone:
-            await trio.sleep_forever()
 
     async def _serve_one(self) -> bool:
         """Read a request and answer it; return whether there may be another one."""
+        requests = self.requests
+        if not requests.has_begun():
+            await self.service.wait_idle(requests)
+            if not requests.has_begun():
+                return False
         try:
-            request = await self._read_head()
+            request, headers = await requests.read_head()
         except Refused as refused:
             await self._refuse(refused.status)
             return False
-        if request is None:
-            return False
-        exchange = Exchange(self, request, self._scope(request))
+        exchange = Exchange(self, self._scope(request, headers))
         await self._answer(exchange)
         if exchange.is_complete:
-            self._is_lingering = not self._has_sent_all()
-            return exchange.is_persistent and not self._is_lingering
-        if self.is_gone or exchange.has_started:
+            if not requests.finish():
+                await self._linger()
+                return False
+            return exchange.is_persistent
+        if exchange.has_started or requests.is_gone:
             raise ClientGone("what it was sent is not whole")
         await self._refuse(exchange.refusal or 500, has_body=request.method != b"HEAD")
         return False
@@ -255,7 +174,7 @@ class Connection:
         try:
             await self.service.app(exchange.scope, exchange.receive, exchange.send)
         except Exception:  # noqa: BLE001 # whatever it is, this request ends with it and no more
-            if not self.is_gone:
+            if not self.requests.is_gone:
                 _log.exception("the application failed at %r", exchange.scope["path"])
         except BaseExceptionGroup as group:
             _, failures = group.split(trio.Cancelled)
@@ -274,8 +193,8 @@ class Connection:
             (b"content-length", b"%d" % len(text)),
             (b"connection", b"close"),
         ]
-        self._is_lingering = True
         await self.transport.send(encode_head(status, headers) + text * has_body)
+        await self._linger()
 
     async def _linger(self) -> None:
         """Read for a moment what a client still sends that was answered."""
@@ -285,94 +204,7 @@ class Connection:
             while left > 0 and (data := await self.transport.receive()):
                 left -= len(data)
 
-    # ---- requests ----
-
-    async def _read_head(self) -> h11.Request | None:
-        """Return the next request; ``None`` if none comes."""
-        limits = self.service.limits
-        data, self._pending = self._pending or self.transport.receive_nowait(), b""
-        if data is None:
-            data = await self._first_bytes()
-        if not data:
-            return None
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_head_bytes)
-        http.receive_data(data)
-        request = await self._next_event(http)
-        assert isinstance(request, h11.Request)
-        self._http = http
-        if not self._checked_for_body(request):
-            await self._next_event(http)  # which is there already: the end
-            self._end_request(http)
-        return request
-
-    async def _first_bytes(self) -> bytes:
-        """Wait for a request to begin; return ``b""`` if none does."""
-        service = self.service
-        if service.is_closing:
-            return b""
-        with trio.move_on_after(service.limits.idle_timeout) as scope:
-            service.idle.add(scope)
-            try:
-                return await self.transport.receive()
-            finally:
-                service.idle.discard(scope)
-        return b""
-
-    async def _next_event(self, http: h11.Connection) -> object:
-        """Return the head, or what comes next of the body, within the time for it."""
-        ends: float | None = None
-        while (event := _parsed(http)) is h11.NEED_DATA:
-            data = self.transport.receive_nowait()
-            if data is None:
-                if ends is None:
-                    ends = trio.current_time() + self.service.limits.request_timeout
-                with trio.move_on_at(ends) as scope:
-                    data = await self.transport.receive()
-                if scope.cancelled_caught:
-                    raise Refused(408)
-            if not data:
-                self.is_gone = True
-                raise ClientGone("the client has left in the middle of a request")
-            http.receive_data(data)
-        return event
-
-    def _checked_for_body(self, request: h11.Request) -> bool:
-        """Return whether a body follows, if the request is one that can be answered."""
-        if not request.http_version.startswith(b"1."):
-            raise Refused(505)
-        length, is_chunked = None, False
-        for name, value in request.headers:
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"transfer-encoding":
-                is_chunked = True
-        # Two ways to say where a body ends, or one that HTTP/1.0 does not know: somebody in
-        # between may have taken the other.
-        if is_chunked and (length is not None or request.http_version < b"1.1"):
-            raise Refused(400)
-        most = self.service.limits.max_body_bytes
-        if most is not None and length is not None and length > most:
-            raise Refused(413)
-        return is_chunked or bool(length)
-
-    def _end_request(self, http: h11.Connection) -> None:
-        self._pending = http.trailing_data[0]
-        self._http = None
-
-    def _has_sent_all(self) -> bool:
-        """Return whether the end of the request is here, as far as can be known without waiting."""
-        try:
-            while self._http is not None and not self._http.they_are_waiting_for_100_continue:
-                event = _parsed(self._http)
-                if event is h11.NEED_DATA:
-                    break
-                if isinstance(event, h11.EndOfMessage):
-                    self._end_request(self._http)
-        except Refused:
-            pass
-        return self._http is None
-
-    def _scope(self, request: h11.Request) -> Scope:
+    def _scope(self, request: h11.Request, headers: list[tuple[bytes, bytes]]) -> Scope:
         target = request.target
         if not target.startswith((b"/", b"*")):  # the absolute form, which proxies are sent
             target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
@@ -388,7 +220,7 @@ class Connection:
             "raw_path": raw_path,
             "query_string": query_string,
             "root_path": "",
-            "headers": list(request.headers),
+            "headers": headers,
             "client": self._client,
             "server": self._server,
             "state": self.service.state.copy(),
@@ -396,15 +228,8 @@ class Connection:
         }
 
 
-def _parsed(http: h11.Connection) -> object:
-    try:
-        return http.next_event()
-    except h11.RemoteProtocolError as error:
-        raise Refused(error.error_status_hint) from None
-
-
 class Exchange:
-    """One request and its response, as an application sees them.
+    """One request and its response, as an application sees them; also its door to the fast lane.
 
     Attributes:
         scope: The request.
@@ -419,7 +244,10 @@ class Exchange:
         "_head",
         "_is_bodiless",
         "_is_chunked",
+        "_is_clear",
+        "_lane",
         "_left",
+        "_probe",
         "_received",
         "_was_told_all",
         "has_started",
@@ -429,11 +257,11 @@ class Exchange:
         "scope",
     )
 
-    def __init__(self, connection: Connection, request: h11.Request, scope: Scope) -> None:
+    def __init__(self, connection: Connection, scope: Scope) -> None:
         self.scope = scope
         self.has_started = False
         self.is_complete = False
-        self.is_persistent = request.http_version != b"1.0" and not any(
+        self.is_persistent = scope["http_version"] != "1.0" and not any(
             name == b"connection" and b"close" in value.lower() for name, value in scope["headers"]
         )
         self.refusal: int | None = None
@@ -444,34 +272,41 @@ class Exchange:
         self._is_bodiless = False
         self._is_chunked = False
         self._left: int | None = None  # bytes of the body that the head has promised
+        self._probe: tuple[bytes, trio.lowlevel.Task] | None = None
+        self._is_clear = False
+        self._lane: Lane | None = None
+        if isinstance(connection.transport, SocketTransport):
+            scope["extensions"][FAST_LANE] = self
+
+    # ---- for applications ----
 
     async def receive(self) -> Message:
         """Return what comes of the request: its body, then that the client has left.
 
         Cancellation: nothing is lost.
         """
-        connection = self._connection
+        requests = self._connection.requests
         if self.is_complete or self.refusal is not None:
             await trio.lowlevel.checkpoint()
             return {"type": "http.disconnect"}
         try:
             if self._was_told_all:
-                await connection.until_gone()
+                await requests.until_gone()
                 return {"type": "http.disconnect"}
-            if not self.has_started:
-                await connection.send_continue()
-            body = await connection.read_body()
+            if requests.wants_continue and not self.has_started:
+                await self._connection.transport.send(_CONTINUE)
+            body = await requests.read_body()
         except Refused as refused:
             self.refusal = refused.status
             return {"type": "http.disconnect"}
         except ClientGone:
             return {"type": "http.disconnect"}
         self._received += len(body)
-        most = connection.service.limits.max_body_bytes
+        most = requests.limits.max_body_bytes
         if most is not None and self._received > most:
             self.refusal = 413
             return {"type": "http.disconnect"}
-        self._was_told_all = connection.has_read_all
+        self._was_told_all = requests.has_read_all
         return {"type": "http.request", "body": body, "more_body": not self._was_told_all}
 
     async def send(self, message: Message) -> None:
@@ -484,20 +319,19 @@ class Exchange:
 
         Cancellation: the response cannot be completed any more.
         """
-        if self._connection.is_gone or self.refusal is not None:
+        if self._connection.requests.is_gone or self.refusal is not None:
             raise ClientGone("the client has left")
         kind = message["type"]
-        if kind == "http.response.start" and self._head is None:
-            self._start(message["status"], message.get("headers", ()))
-        elif kind == "http.response.body" and self._head is not None and not self.is_complete:
+        if kind == "http.response.body" and self._head is not None and not self.is_complete:
             await self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start" and self._head is None:
+            self._start(message["status"], message.get("headers", ()))
         else:
             raise RuntimeError(f"the response may not go on with {kind!r}")
 
-    def _start(self, status: int, headers: Any) -> None:
-        connection = self._connection
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self._is_bodiless = self.scope["method"] == "HEAD" or status in _BODILESS
-        kept = [(b"date", connection.service.date())]
+        kept = [(b"date", self._connection.service.date())]
         for raw_name, value in headers:
             name = raw_name.lower()
             if name == b"connection":
@@ -508,7 +342,8 @@ class Exchange:
                 if not value.isdigit() or self._left not in (None, int(value)):
                     raise ValueError(f"no length that a body can have: {value!r}")
                 self._left = int(value)
-                kept.append((name, value))
+                if status != 204:
+                    kept.append((name, value))
             elif name == b"date":
                 kept[0] = (name, value)
             elif name != b"transfer-encoding":  # the connection's, too
@@ -533,6 +368,10 @@ class Exchange:
         self.has_started = True
         await self._connection.transport.send(head + framed)
         self.is_complete = not more
+        if self._probe is not None:
+            self._is_clear = body is self._probe[0] and (
+                trio.lowlevel.current_task() is self._probe[1]
+            )
         if more and not is_first:
             # An application that always has something to send lets others come to their turn.
             await trio.lowlevel.checkpoint()
@@ -540,18 +379,56 @@ class Exchange:
     def _finished_head(self, body: bytes, *, more: bool) -> bytes:
         """Return the head with what only the first of the body says: how the body ends."""
         assert self._head is not None
-        more_headers = b""
+        further = b""
         if self._is_bodiless or self._left is not None:
             pass
         elif not more:
             self._left = len(body)
-            more_headers = b"content-length: %d\r\n" % len(body)
+            further = b"content-length: %d\r\n" % len(body)
         elif self.scope["http_version"] == "1.0":
             self.is_persistent = False
         else:
             self._is_chunked = True
-            more_headers = b"transfer-encoding: chunked\r\n"
+            further = b"transfer-encoding: chunked\r\n"
         self.is_persistent = self.is_persistent and not self._connection.service.is_closing
         if not self.is_persistent:
-            more_headers += b"connection: close\r\n"
-        return self._head[:-2] + more_headers + b"\r\n"
+            further += b"connection: close\r\n"
+        return self._head[:-2] + further + b"\r\n"
+
+    # ---- for event streams: the fast lane, as stream.py describes it ----
+
+    def probe(self, data: bytes) -> None:
+        """Look out for these bytes: whether this very object is sent next, by this very task."""
+        self._probe = (data, trio.lowlevel.current_task())
+
+    def is_clear(self) -> bool:
+        """Return whether it was, so that nothing stands between this stream and its connection."""
+        self._probe = None
+        return (
+            self._is_clear
+            and self._left is None
+            and not self._is_bodiless
+            and self._connection.requests.has_read_all
+        )
+
+    async def carry(self, stream: OpenStream, source: Subscription, schedule: Schedule) -> None:
+        """Write what the source gives, and heartbeats, until more than that is to be done.
+
+        Raises:
+            ClientGone: The client has left, or takes nothing.
+
+        Cancellation: the response cannot be completed any more.
+        """
+        connection = self._connection
+        if self._lane is None:
+            transport = connection.transport
+            assert isinstance(transport, SocketTransport)
+            self._lane = Lane(
+                connection.service.pump,
+                transport,
+                stream,
+                source,
+                schedule,
+                is_chunked=self._is_chunked,
+            )
+        await self._lane.carry(connection.requests.until_gone)

@@ -28,10 +28,11 @@ from typing import Any, Final, TypedDict, Unpack
 import attrs
 import trio
 
-from .connection import Connection, Limits, Service
+from .connection import Connection, Service
 from .listening import Address, Listening, listen
 from .process import run_process
 from .registry import StreamRegistry, registered
+from .requests import Limits
 from .stream import ASGIApp, Message
 from .transport import ClientGone, SocketTransport, TLSTransport
 
@@ -199,7 +200,11 @@ class Server:
             listening.begin(unsent_bytes=UNSENT_BYTES)
             if self._write_timeout is not None:
                 listening.set_write_timeout(self._write_timeout)
-            async with _lifespan(self._service), trio.open_nursery() as connections:
+            async with (
+                _lifespan(self._service),
+                _pumping(self._service),
+                trio.open_nursery() as connections,
+            ):
                 async with trio.open_nursery() as accepting:
                     for sock in listening.sockets:
                         accepting.start_soon(self._accept, sock, connections)
@@ -256,6 +261,15 @@ class Server:
             pass
         finally:
             transport.abort()  # if it is not closed already
+
+
+@asynccontextmanager
+async def _pumping(service: Service) -> AsyncIterator[None]:
+    """Write the streams that took the fast lane."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.pump.run)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
