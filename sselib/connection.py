@@ -16,7 +16,7 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
@@ -30,7 +30,16 @@ import trio
 from .http1 import LAST_CHUNK, encode_chunk, encode_head
 from .pump import Lane, Pump
 from .requests import Limits, Refused, Requests
-from .stream import FAST_LANE, ASGIApp, Message, OpenStream, Schedule, Scope
+from .stream import (
+    FAST_LANE,
+    REGISTRY,
+    ASGIApp,
+    Message,
+    OpenStream,
+    Schedule,
+    Scope,
+    StreamHost,
+)
 from .subscription import Subscription
 from .transport import ClientGone, SocketTransport, Transport
 
@@ -51,6 +60,7 @@ class Service:
 
     Attributes:
         app: The application.
+        registry: Knows its streams.
         limits: What a client may take.
         pump: Writes the streams that took the fast lane.
         state: What the application put into the state of its lifespan.
@@ -59,6 +69,7 @@ class Service:
     """
 
     app: ASGIApp
+    registry: StreamHost
     limits: Limits
     pump: Pump = attrs.field(factory=Pump, init=False)
     state: dict[str, Any] = attrs.field(factory=dict, init=False)
@@ -158,23 +169,11 @@ class Connection:
             await self._refuse(refused.status)
             return False
         exchange = Exchange(self, self._scope(request, headers))
-        await self._answer(exchange)
-        if exchange.is_complete:
-            if not requests.finish():
-                await self._linger()
-                return False
-            return exchange.is_persistent
-        if exchange.has_started or requests.is_gone:
-            raise ClientGone("what it was sent is not whole")
-        await self._refuse(exchange.refusal or 500, has_body=request.method != b"HEAD")
-        return False
-
-    async def _answer(self, exchange: Exchange) -> None:
-        """Have the application answer; what it raises ends here."""
+        del request, headers  # the application has them, and may run for long
         try:
             await self.service.app(exchange.scope, exchange.receive, exchange.send)
         except Exception:  # noqa: BLE001 # whatever it is, this request ends with it and no more
-            if not self.requests.is_gone:
+            if not requests.is_gone:
                 _log.exception("the application failed at %r", exchange.scope["path"])
         except BaseExceptionGroup as group:
             _, failures = group.split(trio.Cancelled)
@@ -183,6 +182,15 @@ class Connection:
             # It failed while it was being cancelled. The checkpoint goes on with that.
             _log.error("the application failed at %r", exchange.scope["path"], exc_info=failures)
             await trio.lowlevel.checkpoint()
+        if exchange.is_complete:
+            if not requests.finish():
+                await self._linger()
+                return False
+            return exchange.is_persistent
+        if exchange.has_started or requests.is_gone:
+            raise ClientGone("what it was sent is not whole")
+        await self._refuse(exchange.refusal or 500, has_body=exchange.scope["method"] != "HEAD")
+        return False
 
     async def _refuse(self, status: int, *, has_body: bool = True) -> None:
         """Answer for the server itself, and be ready to close the connection."""
@@ -224,7 +232,7 @@ class Connection:
             "client": self._client,
             "server": self._server,
             "state": self.service.state.copy(),
-            "extensions": {},
+            "extensions": {REGISTRY: self.service.registry},
         }
 
 
@@ -393,7 +401,8 @@ class Exchange:
         self.is_persistent = self.is_persistent and not self._connection.service.is_closing
         if not self.is_persistent:
             further += b"connection: close\r\n"
-        return self._head[:-2] + further + b"\r\n"
+        head, self._head = self._head, b""
+        return head[:-2] + further + b"\r\n"
 
     # ---- for event streams: the fast lane, as stream.py describes it ----
 
@@ -411,7 +420,9 @@ class Exchange:
             and self._connection.requests.has_read_all
         )
 
-    async def carry(self, stream: OpenStream, source: Subscription, schedule: Schedule) -> None:
+    def carry(
+        self, stream: OpenStream, source: Subscription, schedule: Schedule
+    ) -> Awaitable[None]:
         """Write what the source gives, and heartbeats, until more than that is to be done.
 
         Raises:
@@ -431,4 +442,4 @@ class Exchange:
                 schedule,
                 is_chunked=self._is_chunked,
             )
-        await self._lane.carry(connection.requests.until_gone)
+        return self._lane.carry(connection.requests.has_gone)

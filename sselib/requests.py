@@ -173,16 +173,18 @@ class Requests:
     async def until_gone(self) -> None:
         """Return when the client has left. What it sends is its next request, and is kept.
 
-        A client that sends too much in advance is not watched any longer: whoever writes to it
-        finds out.
+        A client that sends too much of that is as good as gone.
 
         Cancellation: nothing is lost.
         """
-        while not self.is_gone and len(self._pending) < PIPELINED_BYTES:
-            data = self._transport.receive_nowait()
-            self._received(await self._transport.receive() if data is None else data)
+        while not self.has_gone():
+            self._received(await self._transport.receive())
+
+    def has_gone(self) -> bool:
+        """Read what there is and return whether the client has left, as :meth:`until_gone`."""
         if not self.is_gone:
-            await trio.sleep_forever()
+            self._received(self._transport.receive_nowait())
+        return self.is_gone or len(self._pending) > PIPELINED_BYTES
 
     def _received(self, data: bytes | None) -> None:
         if data:

@@ -29,9 +29,9 @@ import attrs
 import trio
 
 from .connection import Connection, Service
-from .listening import Address, Listening, listen
+from .listening import Address, listen
 from .process import run_process
-from .registry import StreamRegistry, registered
+from .registry import RegistryStatistics, StreamRegistry, registered
 from .requests import Limits
 from .stream import ASGIApp, Message
 from .transport import ClientGone, SocketTransport, TLSTransport
@@ -125,15 +125,17 @@ async def serve(  # noqa: ASYNC128 # Server calls it
     """
     server = Server(
         app,
+        host=host,
+        port=port,
+        unix_path=unix_path,
+        sockets=sockets,
+        reuse_port=reuse_port,
         ssl_context=ssl_context,
         registry=registry,
         limits=limits,
         write_timeout=write_timeout,
     )
-    listening = await listen(
-        host, port, unix_path=unix_path, sockets=sockets, reuse_port=reuse_port
-    )
-    await server.serve(listening, shutdown_trigger or trio.sleep_forever, task_status)
+    await server.serve(shutdown_trigger=shutdown_trigger, task_status=task_status)
 
 
 def run(
@@ -162,41 +164,62 @@ def run(
     run_process(partial(serve, **options), app, started)
 
 
-class Server:
-    """One server, which serves once. :func:`serve` makes it.
+@attrs.frozen(kw_only=True)
+class ServerStatistics:
+    """What a server does at one moment.
 
-    Args:
-        app, ssl_context, registry, limits, write_timeout: As for :func:`serve`.
+    Attributes:
+        connections: Connections that are open.
+        lanes: Streams that wait in the fast lane.
+        streams: What its registry has seen of all streams, in whichever lane.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        ssl_context: ssl.SSLContext | None,
-        registry: StreamRegistry | None,
-        limits: Limits,
-        write_timeout: float | None,
-    ) -> None:
+    connections: int
+    lanes: int
+    streams: RegistryStatistics
+
+
+class Server:
+    """A server that can be looked at while it serves. :func:`serve` makes one.
+
+    Args:
+        app: As for :func:`serve`.
+        options: As for :func:`serve`.
+
+    Raises:
+        ValueError: Arguments contradict each other.
+    """
+
+    def __init__(self, app: ASGIApp, **options: Unpack[ServeOptions]) -> None:
+        write_timeout = options.pop("write_timeout", DEFAULT_WRITE_TIMEOUT)
         if write_timeout is not None and not 0.001 <= write_timeout <= LONGEST_WRITE_TIMEOUT:
             raise ValueError(f"write_timeout must be from 1 ms to a day: {write_timeout!r}")
-        registered_app = registered(app, registry)
-        self._registry = registered_app.registry
-        self._service = Service(registered_app, limits)
-        self._ssl_context = ssl_context
+        front = registered(app, options.pop("registry", None))
+        self._registry = front.registry
+        self._service = Service(front.app, front.registry, options.pop("limits", Limits()))
+        self._ssl_context = options.pop("ssl_context", None)
         self._write_timeout = write_timeout
+        self._where: Any = {"host": DEFAULT_HOST, "port": DEFAULT_PORT} | options
+
+    def statistics(self) -> ServerStatistics:
+        """Return what it does now."""
+        return ServerStatistics(
+            connections=self._service.connections,
+            lanes=self._service.pump.lanes,
+            streams=self._registry.statistics(),
+        )
 
     async def serve(
         self,
-        listening: Listening,
-        shutdown_trigger: Callable[[], Awaitable[object]],
-        task_status: trio.TaskStatus[list[Address]],
+        *,
+        shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
+        task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Serve, once.
+        """Serve, once, as :func:`serve` does.
 
         Cancellation: as :func:`serve`.
         """
-        with listening:
+        with await listen(**self._where) as listening:
             listening.begin(unsent_bytes=UNSENT_BYTES)
             if self._write_timeout is not None:
                 listening.set_write_timeout(self._write_timeout)
@@ -209,7 +232,8 @@ class Server:
                     for sock in listening.sockets:
                         accepting.start_soon(self._accept, sock, connections)
                     task_status.started(listening.addresses)
-                    await self._registry.drained_after(shutdown_trigger)()
+                    drained = self._registry.drained_after(shutdown_trigger or trio.sleep_forever)
+                    await drained()
                     accepting.cancel_scope.cancel()
                 listening.close()
                 self._service.close()

@@ -293,7 +293,9 @@ class FastLane(Protocol):
         """Return whether it was."""
         ...
 
-    async def carry(self, stream: OpenStream, source: Subscription, schedule: Schedule) -> None:
+    def carry(
+        self, stream: OpenStream, source: Subscription, schedule: Schedule
+    ) -> Awaitable[None]:
         """Write what the source gives, and heartbeats, until more than that is to be done.
 
         What that is, the source and the stream say. While it is carried, the stream's ``wake`` is
@@ -390,48 +392,59 @@ class EventStream:
             raise RuntimeError(f"EventStream answers HTTP requests, not {scope['type']!r}")
         stream = OpenStream(scope)
         host: StreamHost | None = (scope.get("extensions") or {}).get(REGISTRY)
-        if host is None or scope["method"] == "HEAD":
-            await self._run(stream, receive, send)
-            return
-        refusal = host.admit(stream)
-        if refusal is not None:
-            await _send_whole(send, refusal.status, refusal.headers, refusal.body)
-            return
+        if scope["method"] == "HEAD":
+            host = None
+        if host is not None:
+            refusal = host.admit(stream)
+            if refusal is not None:
+                await _send_whole(send, refusal.status, refusal.headers, refusal.body)
+                return
         reason = "cancelled"
         try:
-            reason = await self._run(stream, receive, send)
+            with stream.life:
+                reason = await self._answer(stream, receive, send)
+            reason = stream.reason or reason
         except Exception:  # what is cancelled is none, alone or in a group
             reason = "failed"
             raise
         finally:
-            host.discard(stream, reason)
-
-    async def _run(self, stream: OpenStream, receive: Receive, send: Send) -> str:
-        """Answer until the stream ends or is cancelled, and return why it did."""
-        reason = "cancelled"
-        with stream.life:
-            reason = await self._answer(stream, receive, send)
-        return stream.reason or reason
+            if host is not None:
+                host.discard(stream, reason)
 
     async def _answer(self, stream: OpenStream, receive: Receive, send: Send) -> str:
+        """Answer until the stream ends, and return why it did."""
         if not isinstance(self._source, EventChannel):
             own = _OwnSource()
             return await self._respond(stream, own, receive, send, own_task=self._source)
         last_event_id = self._last_event_id
         if last_event_id is None:
             last_event_id = _header(stream.scope, b"last-event-id")
-        async with self._source.subscribe(
+        subscription = await self._source.open_subscription(
             last_event_id=last_event_id,
             replay=self._replay,
             lag=self._policy.lag,
             ids=self._policy.ids,
             gap_event=self._gap_event,
-        ) as subscription:
+        )
+        try:
             if subscription.outcome.at_end:
                 headers = [header for header in self._headers if header[0] != b"content-type"]
                 await _send_whole(send, 204, headers, b"")
                 return "ended"
-            return await self._respond(stream, subscription, receive, send)
+            lane = _fast_lane(stream.scope)
+            if lane is None or stream.scope["method"] == "HEAD":
+                return await self._respond(stream, subscription, receive, send)
+            opening = self._opening()
+            lane.probe(opening)
+            if not await self._open(stream, send, opening):
+                return "disconnected"  # noqa: ASYNC910 # it has sent
+            if not lane.is_clear():
+                return await self._respond(stream, subscription, receive, send, is_open=True)
+            schedule = Schedule(stream, self._policy)
+            stream.wake = subscription.wake
+            return await _deliver(stream, subscription, schedule, send, lane)
+        finally:
+            self._source.end_subscription(subscription)
 
     async def _respond(
         self,
@@ -440,31 +453,21 @@ class EventStream:
         receive: Receive,
         send: Send,
         *,
+        is_open: bool = False,
         own_task: Callable[[SendEvent], Awaitable[None]] | None = None,
     ) -> str:
+        """Send what is left, with a second task that looks after the client and the clock."""
         if stream.scope["method"] == "HEAD":
             await _send_whole(send, self._status, self._headers, b"")
             return "head"
-
         stream.wake = source.wake
         schedule = Schedule(stream, self._policy)
-        lane = None
-        if isinstance(source, Subscription):
-            lane = _fast_lane(stream.scope)
-        if lane is not None:
-            opening = self._opening()
-            lane.probe(opening)
-            if not await self._open(stream, send, opening):
-                return "disconnected"
-            if lane.is_clear():
-                return await self._deliver(stream, source, schedule, send, lane)
-        is_open = lane is not None
         reason = "cancelled"
 
         async def deliver() -> None:  # noqa: ASYNC910 # send() is the server's checkpoint
             nonlocal reason
             if is_open or await self._open(stream, send, self._opening()):
-                reason = await self._deliver(stream, source, schedule, send)
+                reason = await _deliver(stream, source, schedule, send)
             else:
                 reason = "disconnected"
             nursery.cancel_scope.cancel()
@@ -489,29 +492,8 @@ class EventStream:
             await send(start)
             await _send_body(stream, send, opening)
         except _GONE:
-            return False
+            return False  # noqa: ASYNC910 # as above
         return True
-
-    async def _deliver(  # noqa: ASYNC910 # send() is the server's checkpoint
-        self,
-        stream: OpenStream,
-        source: _OwnSource | Subscription,
-        schedule: Schedule,
-        send: Send,
-        lane: FastLane | None = None,
-    ) -> str:
-        """Send the rest of the body, and return why it came to its end."""
-        try:
-            try:
-                reason = await _write(stream, source, schedule, send, lane)
-            except SubscriptionLagged:
-                reason = "lagged"
-            # A server may call the end of the body a disconnect: it is no reason any more.
-            stream.reason = stream.reason or reason
-            await _send_body(stream, send, stream.farewell, more_body=False)
-        except _GONE:
-            return "disconnected"
-        return reason
 
     def _opening(self) -> bytes:
         if self._policy.retry is None:
@@ -556,39 +538,50 @@ class _OwnSource:
         self.finished = True
 
 
-async def _write(
+async def _deliver(  # noqa: ASYNC910 # send() and wait() are checkpoints
     stream: OpenStream,
     source: _Source,
     schedule: Schedule,
     send: Send,
-    lane: FastLane | None,
+    lane: FastLane | None = None,
 ) -> str:
-    """Write what the source gives, and heartbeats, until it is finished; return why that is."""
+    """Write what the source gives, and heartbeats, and the end; return why that came."""
     is_idle_mode = schedule.is_idle_mode
     limit = schedule.batch_bytes
     is_finishing = False
-    while True:  # noqa: ASYNC913 # send() or wait() in each round
-        if stream.reason is not None and not is_finishing:
-            is_finishing = True
-            source.finish()
-        data = source.take(limit)
-        if stream.beat:
-            stream.beat = False
-            if not (data and is_idle_mode):
-                data += schedule.comment
-        if data:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-            stream.bytes_written += len(data)
-            stream.events = source.delivered
-            if is_idle_mode:
-                stream.written_at = trio.current_time()
-                stream.beat = False  # it fell due while the client did not read
-        elif source.finished:
-            return "ended" if source.ended else "closed"  # noqa: ASYNC910 # as above
-        elif lane is not None and isinstance(source, Subscription) and source.is_caught_up():
-            await lane.carry(stream, source, schedule)
-        else:
-            await source.wait()
+    reason: str | None = None
+    try:
+        while reason is None:  # send() or wait() in each round
+            if stream.reason is not None and not is_finishing:
+                is_finishing = True
+                source.finish()
+            data = source.take(limit)
+            if stream.beat:
+                stream.beat = False
+                if not (data and is_idle_mode):
+                    data += schedule.comment
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                stream.bytes_written += len(data)
+                stream.events = source.delivered
+                if is_idle_mode:
+                    stream.written_at = trio.current_time()
+                    stream.beat = False  # it fell due while the client did not read
+            elif source.finished:
+                reason = "ended" if source.ended else "closed"
+            elif lane is not None and isinstance(source, Subscription) and source.is_caught_up():
+                await lane.carry(stream, source, schedule)
+            else:
+                try:
+                    await source.wait()
+                except SubscriptionLagged:
+                    reason = "lagged"
+        # A server may call the end of the body a disconnect: it is no reason any more.
+        stream.reason = stream.reason or reason
+        await _send_body(stream, send, stream.farewell, more_body=False)
+    except _GONE:
+        return "disconnected"  # noqa: ASYNC910 # as above
+    return reason
 
 
 async def _send_body(

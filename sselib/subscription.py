@@ -264,6 +264,13 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         base = self._window.base
         return not self.is_ready() and base is not None and self._after < max(base, self._floor)
 
+    def lag(self) -> int:
+        """Return how many entries of the window are yet to be given, one more if it is behind."""
+        if self.is_behind():
+            return len(self._window.frames) + 1
+        start, stop = self._ready_in_window()
+        return stop - start
+
     def finish(self) -> None:
         """Let the subscriber have what its topic holds now, and nothing that comes later."""
         if self._until is None:
