@@ -230,6 +230,7 @@ class JobRunner:
                     self._work_to_do = trio.Event()
                     for writer in self._ready():
                         nursery.start_soon(self._run, writer)
+                        await writer.begun.wait()
                     await self._work_to_do.wait()
         finally:
             self._is_closed = True
@@ -306,6 +307,7 @@ class JobRunner:
                 await trio.lowlevel.checkpoint()
                 if lifecycle.started is not None:
                     await writer.report(lifecycle.started, None, None)
+                writer.begun.set()
                 returned = await work(RunningJob(writer))
                 outcome = returned if isinstance(returned, Outcome) else Outcome(returned)
                 return Ending(
@@ -341,6 +343,7 @@ class JobRunner:
             _logger.exception("job %s: its end was refused", job_id)
             with suppress(Exception):
                 await writer.end(_failed(writer, _INTERNAL))
+        writer.begun.set()
         writer.over.set()
         if writer.parent is not None:
             del writer.parent.children[job_id]
@@ -448,7 +451,7 @@ async def open_job_runner(
 
 @attrs.frozen
 class _Rendering:
-    """A function of changes as one of events. Equal if it is the same, and then so is its channel."""
+    """A function of changes as one of events, equal if that is the same: it has one channel."""
 
     render: RenderChange
 
