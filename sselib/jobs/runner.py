@@ -242,9 +242,11 @@ class JobRunner:
         """Forget each finished job when its time is over, until cancelled."""
         while True:
             self._something_finished = trio.Event()
-            for job_id in [id for id, due in self._finished.items() if due <= trio.current_time()]:
+            for job_id, due in list(self._finished.items()):
+                if due > trio.current_time():
+                    break
                 await self._forget(job_id)
-            with trio.move_on_at(min(self._finished.values(), default=math.inf)):
+            with trio.move_on_at(next(iter(self._finished.values()), math.inf)):
                 await self._something_finished.wait()
 
     async def take_over(self) -> None:
