@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from io import BytesIO
 
 import pytest
@@ -64,17 +63,13 @@ def test_what_is_no_whole_png_file_is_refused(content: bytes, message: str) -> N
         read_drawing(content)
 
 
-def test_a_bomb_is_refused_before_anything_is_decoded() -> None:
-    """A small file of far too many pixels costs no memory, and the error says how many."""
+def test_a_bomb_is_refused_before_anything_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small file of far too many pixels only the header is looked at."""
     content = bomb(20_000, 5_000)
     assert len(content) < 150_000
-    tracemalloc.start()
-    try:
-        with pytest.raises(UnreadableDrawing, match="20000 x 5000 pixels are more than"):
-            read_drawing(content)
-        assert tracemalloc.get_traced_memory()[1] < 100_000
-    finally:
-        tracemalloc.stop()
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(UnreadableDrawing, match="20000 x 5000 pixels are more than"):
+        read_drawing(content)
 
 
 @pytest.mark.parametrize("hidden", [(500, 500), (30_000, 30_000)])
