@@ -6,8 +6,10 @@
     ├── LocalError                 you did it, or it happened in this process
     │   ├── ChannelEnded           published to a topic after its end
     │   ├── TopicFull              one key more than a topic may hold
-    │   └── SubscriptionLagged     a subscriber fell behind what its log keeps
+    │   ├── SubscriptionLagged     a subscriber fell behind what its log keeps
+    │   └── ProxyRefused           the environment names a proxy, and we speak to none
     └── RemoteError                the peer did it
+        ├── EventSourceFailed      it gives us no event stream, and asking again is no use
         ├── InvalidHTTP            its HTTP is malformed, or exceeds a bound
         ├── EventTooLarge          an event of the peer exceeds the bound
         └── InvalidEventData       data is not the JSON, or not of the type, asked for
@@ -21,6 +23,18 @@ attributes; no message needs to be parsed.
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+FailureReason = Literal[
+    "status",
+    "content type",
+    "content encoding",
+    "redirect",
+    "certificate",
+    "last event id",
+    "gave up",
+]
 
 
 class SselibError(Exception):
@@ -80,6 +94,50 @@ class SubscriptionLagged(LocalError):
         )
         self.topic = topic
         self.reason = reason
+
+
+class ProxyRefused(LocalError):
+    """The environment says to reach the server by way of a proxy, which we do not.
+
+    Attributes:
+        variable: The environment variable that says so, in lower case.
+        url: What was to be reached.
+    """
+
+    def __init__(self, variable: str, url: str) -> None:
+        super().__init__(
+            f"{variable} is set in the environment, and event sources use no proxy: except the "
+            f"server of {url} by no_proxy, or say how to connect"
+        )
+        self.variable = variable
+        self.url = url
+
+
+class EventSourceFailed(RemoteError):
+    """An event source has ended for good without what was asked for.
+
+    Attributes:
+        reason: Why.
+
+            - ``"status"``: the response has a status that is no event stream's and is not to be
+              tried again;
+            - ``"content type"``: it is not ``text/event-stream``;
+            - ``"content encoding"``: it is compressed, although we do not ask for that;
+            - ``"redirect"``: it leads nowhere, to too many places, or out of TLS;
+            - ``"certificate"``: the server cannot show that it is who it says;
+            - ``"last event id"``: the stream has an id that cannot be sent back in a header;
+            - ``"gave up"``: it was tried as often as the policy allows.
+        url: Where that was.
+        status: The status of the response, if there was one.
+    """
+
+    def __init__(
+        self, reason: FailureReason, url: str, message: str, *, status: int | None = None
+    ) -> None:
+        super().__init__(f"{url}: {message}")
+        self.reason = reason
+        self.url = url
+        self.status = status
 
 
 class InvalidHTTP(RemoteError):
