@@ -40,6 +40,8 @@ _name: Final = re.compile(_TOKEN).fullmatch
 _value: Final = re.compile(rb"(?:%b(?:%b*%b)?)?" % (_VISIBLE, _TEXT, _VISIBLE)).fullmatch
 _reason: Final = re.compile(_TEXT + b"*").fullmatch
 
+_Match = Callable[[bytes, int], re.Match[bytes] | None]
+
 _DIGITS: Final = 16  # more bytes than anybody has
 _EXTENSION: Final = rb"{0,%d}" % MAX_EXTENSION_BYTES
 # Spaces behind the digits are no part of the standard, but servers pad, and h11 lets them.
@@ -47,7 +49,7 @@ _PADDING: Final = rb"(?:;%b%b|[ \t]%b)" % (_TEXT, _EXTENSION, _EXTENSION)
 _LINE: Final = rb"([0-9A-Fa-f]{1,%d})%b\r\n" % (_DIGITS, _PADDING)
 _first_line: Final = re.compile(_LINE).match
 _next_line: Final = re.compile(rb"\r\n" + _LINE).match
-_trailer: Final = re.compile(rb"(?:%b:%b*\r\n)*\r\n" % (_TOKEN, _TEXT)).match
+_fields: Final = re.compile(rb"(?:%b:%b*\r\n)*\r\n" % (_TOKEN, _TEXT)).match
 
 _CRLF: Final = b"\r\n"
 _MAX_LINE_BYTES: Final = _DIGITS + 1 + MAX_EXTENSION_BYTES + len(_CRLF)
@@ -132,7 +134,7 @@ class ChunkedDecoder:
         self.complete = False
         self.rest = b""
         self._left = 0  # bytes of the present chunk that have not come
-        self._expected = _first_line  # behind them: what matches it
+        self._expected: _Match = _first_line  # behind them: what matches this
         self._partial = b""  # the beginning of that
         self._fault: str | None = None
 
@@ -220,9 +222,14 @@ class PlainDecoder:
         return body
 
 
-def _fault_in(
-    partial: bytes, expected: Callable[[bytes, int], re.Match[bytes] | None]
-) -> str | None:
+def _trailer(data: bytes, start: int) -> re.Match[bytes] | None:
+    # Fields are looked at once, when their end has come, and not again with each byte of them.
+    if data.startswith(_CRLF, start) or data.find(_CRLF * 2, start) >= 0:
+        return _fields(data, start)
+    return None
+
+
+def _fault_in(partial: bytes, expected: _Match) -> str | None:
     """Say why this can never be the beginning of what is expected, if it cannot."""
     if expected is _trailer:
         if len(partial) > MAX_TRAILER_BYTES:

@@ -71,8 +71,10 @@ def test_every_error_is_of_one_side(cls: type[SselibError]) -> None:
         (
             ProxyRefused("all_proxy", "http://a/"),
             {"variable": "all_proxy", "url": "http://a/"},
-            "all_proxy is set in the environment, and event sources use no proxy: except the "
-            "server of http://a/ by no_proxy, or say how to connect",
+            (
+                "all_proxy is set in the environment, and event sources use no proxy: except the "
+                "server of http://a/ by no_proxy, or say how to connect"
+            ),
         ),
         (
             EventSourceFailed("status", "http://a/", "the server answered 404", status=404),

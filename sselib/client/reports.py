@@ -37,14 +37,14 @@ class Interruption:
         status: The status of the response, if that is the reason.
         failures: How many there were in a row, this one included; a healthy connection begins
             the count anew.
-        wait: Seconds until the next attempt.
+        wait: Seconds until the next attempt; ``None`` if there is none, by ``max_failures``.
     """
 
     reason: LossReason
     message: str
     status: int | None
     failures: int
-    wait: float
+    wait: float | None
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +54,7 @@ class EventSourceStatistics:
     Attributes:
         attempts: Attempts to open a connection; redirects belong to the attempt they came in.
         opened: Event streams that were opened.
-        failures: Losses in a row, up to now; 0 after a healthy connection began to be one.
+        failures: The ``failures`` of the last interruption; 0 before there was one.
         events: Events that were returned.
         events_waiting: Events that were read and not returned yet.
         body_bytes: Bytes of the streams' bodies.

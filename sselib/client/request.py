@@ -81,9 +81,7 @@ class Target:
         if parts.username is not None or parts.password is not None:
             raise ValueError("a URL with a password ends up in logs: say who you are in a header")
         if host is None or not _is_host(host) or port == 0:
-            raise ValueError(
-                f"the URL has no host, or none that names can be looked up by: {url!r}"
-            )
+            raise ValueError(f"the URL has no host, or none of ASCII letters, or port 0: {url!r}")
         path = quote(parts.path or "/", _KEPT)
         if parts.query:
             path += "?" + quote(parts.query, _KEPT)

@@ -30,7 +30,7 @@ import attrs
 import trio
 
 from ..codec import EventStreamDecoder
-from ..errors import EventSourceFailed, FailureReason, ProxyRefused, RemoteError
+from ..errors import EventSourceFailed, EventTooLarge, FailureReason, ProxyRefused
 from ..events import Comment, ServerSentEvent
 from .connection import Connect, Connection, Head, Lost, check_proxy, open_connection
 from .policy import RetryPolicy, retry_after
@@ -77,7 +77,7 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         self.interruption: Interruption | None = None
         self.ended_by: EndReason | None = None
         self._options = options
-        self._failure: RemoteError | ProxyRefused | None = None
+        self._failure: EventSourceFailed | EventTooLarge | ProxyRefused | None = None
         self._aclosed = False
         self._busy = False
         # Of the stream, over all its connections.
@@ -171,15 +171,16 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
-        """Close it and its connection. Leaving ``open_event_source`` does this.
+        """Close it and its connection, without a word to the server.
 
-        Cancellation: it is closed all the same.
+        Leaving ``open_event_source`` does this.
+
+        Cancellation: it waits for nothing, and is not cancelled.
         """
         self._aclosed = True
         self.state = "closed"
         self._events.clear()
         await self._hang_up()
-        await trio.lowlevel.checkpoint()
 
     async def _advance(self) -> None:
         """Come one wait nearer to an event, or raise what ends the stream."""
@@ -202,7 +203,7 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         except Lost as lost:
             await self._hang_up()
             self._lose(lost)
-        except (RemoteError, ProxyRefused) as error:
+        except (EventSourceFailed, EventTooLarge, ProxyRefused) as error:
             self._failure = error
             self.state = "closed"
             raise
@@ -252,15 +253,15 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         location = head.get(b"location")
         self._redirects += 1
         if location is None:
-            self._fail("redirect", f"status {head.status} without a Location", head)
+            self._fail("redirect", f"status {head.status} without a Location", head.status)
         if self._redirects > self._options.policy.max_redirects:
-            self._fail("redirect", f"more than {self._redirects - 1} redirects", head)
+            self._fail("redirect", f"more than {self._redirects - 1} redirects", head.status)
         try:
             # What is no ASCII in there is UTF-8, if it is anything.
             location = location.encode("latin-1").decode("utf-8", "replace")
             self._request = request.redirected(head.status, location)
         except ValueError as error:
-            self._fail("redirect", f"a redirect cannot be followed: {error}", head)
+            self._fail("redirect", f"a redirect cannot be followed: {error}", head.status)
 
     def _check(self, head: Head) -> None:
         """Take the response for an event stream, or raise what it is instead."""
@@ -271,13 +272,13 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
             asked = None if after is None else retry_after(after, date=date, now=now)
             raise Lost("status", f"the server answered {head.status}", head.status, asked)
         if head.status != 200:
-            self._fail("status", f"the server answered {head.status}", head)
+            self._fail("status", f"the server answered {head.status}", head.status)
         content_type = head.get(b"content-type") or ""
         if content_type.partition(";")[0].strip().lower() != "text/event-stream":
-            self._fail("content type", f"the response is {content_type!r}, no event stream", head)
+            self._fail("content type", f"the response is {content_type!r}", head.status)
         encoding = (head.get(b"content-encoding") or "identity").lower()
         if encoding != "identity":
-            self._fail("content encoding", f"the response is compressed: {encoding!r}", head)
+            self._fail("content encoding", f"the response is compressed: {encoding!r}", head.status)
 
     def _open(self) -> None:
         policy = self._options.policy
@@ -295,7 +296,7 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         began = trio.current_time()
         data = None
         try:
-            with trio.move_on_after(min(self._byte_patience, self._event_patience)):
+            with trio.move_on_after(max(0, min(self._byte_patience, self._event_patience))):
                 data = await connection.read_body()
         finally:
             waited = trio.current_time() - began
@@ -330,20 +331,16 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         ):
             self._failures = 0
         self._failures += 1
-        url = self._present_request().target.url
-        self.state = "connecting"
-        self._request = None
-        if policy.max_failures is not None and self._failures > policy.max_failures:
-            self.state = "closed"
-            self._failure = EventSourceFailed("gave up", url, lost.message, status=lost.status)
-            raise self._failure from lost
-        wait = policy.wait(
-            failures=self._failures,
-            asked=lost.asked,
-            retry=self.reconnection_time,
-            random=random.uniform,
-        )
-        self._attempt_at = now + wait
+        given_up = policy.max_failures is not None and self._failures > policy.max_failures
+        wait = None
+        if not given_up:
+            wait = policy.wait(
+                failures=self._failures,
+                asked=lost.asked,
+                retry=self.reconnection_time,
+                random=random.uniform,
+            )
+            self._attempt_at = now + wait
         self.interruption = Interruption(
             reason=lost.reason,
             message=lost.message,
@@ -351,6 +348,10 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
             failures=self._failures,
             wait=wait,
         )
+        if given_up:
+            self._fail("gave up", lost.message, lost.status)
+        self.state = "connecting"
+        self._request = None
         if self._options.on_interruption is not None:
             self._options.on_interruption(self.interruption)
 
@@ -359,9 +360,12 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         self.state = "closed"
         self._events.clear()
 
-    def _fail(self, reason: FailureReason, message: str, head: Head) -> NoReturn:
-        url = self._present_request().target.url
-        raise EventSourceFailed(reason, url, message, status=head.status)
+    def _fail(self, reason: FailureReason, message: str, status: int | None) -> NoReturn:
+        self._failure = EventSourceFailed(
+            reason, self._present_request().target.url, message, status=status
+        )
+        self.state = "closed"
+        raise self._failure
 
     async def _hang_up(self) -> None:  # noqa: ASYNC910 # it waits for nothing
         connection, self._connection = self._connection, None
@@ -376,8 +380,7 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         try:
             return encoded_id(self._decoder.last_event_id)
         except ValueError as error:
-            url = self._present_request().target.url
-            raise EventSourceFailed("last event id", url, str(error)) from None
+            self._fail("last event id", str(error), None)
 
     def _new_decoder(self, last_event_id: str) -> EventStreamDecoder:
         return EventStreamDecoder(
@@ -391,7 +394,7 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         """Take what is waited inside from what may still be waited, and no more than that."""
         began = trio.current_time()
         try:
-            with trio.move_on_after(self._head_patience) as scope:
+            with trio.move_on_after(max(0, self._head_patience)) as scope:
                 yield
         finally:
             self._head_patience -= trio.current_time() - began
