@@ -86,7 +86,9 @@ class ScriptedServer:
         self.url = url
         self._answers = iter(answers)
 
-    async def serve(self, peer: trio.abc.Stream) -> None:
+    async def serve(self, peer: trio.abc.Stream, tls: ssl.SSLContext | None = None) -> None:
+        if tls is not None:
+            peer = trio.SSLStream(peer, tls, server_side=True, https_compatible=True)
         self.connected += 1
         self.open_connections += 1
         try:
@@ -146,15 +148,17 @@ def then_stay(data: bytes) -> Answer:
 
 
 @asynccontextmanager
-async def in_memory(*answers: Answer) -> AsyncIterator[tuple[ScriptedServer, Any]]:
+async def in_memory(
+    *answers: Answer, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[ScriptedServer, Any]]:
     """Give a server in memory, and `open_event_source` with a way to it and to it alone."""
-    server = ScriptedServer(answers)
+    server = ScriptedServer(answers, "http://test/events" if tls is None else "https://test/events")
     async with trio.open_nursery() as nursery:
 
         async def connect(host: str, port: int) -> trio.abc.Stream:
             await trio.lowlevel.checkpoint()
             ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(server.serve, theirs)
+            nursery.start_soon(server.serve, theirs, tls)
             return ours
 
         yield server, partial(open_event_source, server.url, connect=connect)
@@ -169,11 +173,7 @@ async def on_socket(
     server = ScriptedServer(answers)
 
     async def serve(peer: trio.SocketStream) -> None:
-        if tls is None:
-            await server.serve(peer)
-        else:
-            with suppress(trio.BrokenResourceError):  # it may not like us
-                await server.serve(trio.SSLStream(peer, tls, server_side=True))
+        await server.serve(peer, tls)
 
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
