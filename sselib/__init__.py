@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from .channel import ChannelStatistics as ChannelStatistics
 from .channel import EventChannel as EventChannel
+from .client import EventSource as EventSource
+from .client import EventSourceStatistics as EventSourceStatistics
+from .client import Interruption as Interruption
+from .client import RetryPolicy as RetryPolicy
+from .client import open_event_source as open_event_source
 from .codec import EventStreamDecoder as EventStreamDecoder
 from .codec import encode as encode
 from .errors import ChannelEnded as ChannelEnded
+from .errors import EventSourceFailed as EventSourceFailed
 from .errors import EventTooLarge as EventTooLarge
 from .errors import InvalidEventData as InvalidEventData
+from .errors import InvalidHTTP as InvalidHTTP
 from .errors import InvalidTransition as InvalidTransition
 from .errors import JobFailed as JobFailed
 from .errors import LocalError as LocalError
+from .errors import ProxyRefused as ProxyRefused
 from .errors import RemoteError as RemoteError
 from .errors import SselibError as SselibError
 from .errors import SubscriptionLagged as SubscriptionLagged
