@@ -9,7 +9,9 @@ from .codec import encode as encode
 from .errors import ChannelEnded as ChannelEnded
 from .errors import EventTooLarge as EventTooLarge
 from .errors import InvalidEventData as InvalidEventData
+from .errors import InvalidLog as InvalidLog
 from .errors import LocalError as LocalError
+from .errors import LogUnavailable as LogUnavailable
 from .errors import RemoteError as RemoteError
 from .errors import SselibError as SselibError
 from .errors import SubscriptionLagged as SubscriptionLagged

@@ -6,7 +6,9 @@
     ├── LocalError                 you did it, or it happened in this process
     │   ├── ChannelEnded           published to a topic after its end
     │   ├── TopicFull              one key more than a topic may hold
-    │   └── SubscriptionLagged     a subscriber fell behind what its log keeps
+    │   ├── SubscriptionLagged     a subscriber fell behind what its log keeps
+    │   ├── LogUnavailable         where a log is kept cannot be read or written now
+    │   └── InvalidLog             what is kept there is no log that we can use
     └── RemoteError                the peer did it
         ├── EventTooLarge          an event of the peer exceeds the bound
         └── InvalidEventData       data is not the JSON, or not of the type, asked for
@@ -20,6 +22,8 @@ attributes; no message needs to be parsed.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 
 class SselibError(Exception):
@@ -78,6 +82,36 @@ class SubscriptionLagged(LocalError):
             f"the subscriber of topic {topic!r} is owed entries that are gone: {reason}"
         )
         self.topic = topic
+        self.reason = reason
+
+
+class LogUnavailable(LocalError):
+    """Where a log is kept cannot be read or written now: a full disk, a server that is gone.
+
+    An append that raises it was not acknowledged. What has become of it, the log's own ``append``
+    says; repeating it with the same token is safe.
+
+    Attributes:
+        log: Which log: a path or a URL.
+    """
+
+    def __init__(self, log: str, why: str) -> None:
+        super().__init__(f"log {log}: {why}")
+        self.log = log
+
+
+class InvalidLog(LocalError):
+    """What is kept there is no log that this version can use. It was not changed.
+
+    Attributes:
+        log: Which log: a path or a URL.
+        reason: ``"foreign"``: it is something else. ``"newer"``: a later version of this library
+            has written it. ``"corrupt"``: it is damaged.
+    """
+
+    def __init__(self, log: str, reason: Literal["foreign", "newer", "corrupt"], why: str) -> None:
+        super().__init__(f"log {log} is {reason}: {why}")
+        self.log = log
         self.reason = reason
 
 
