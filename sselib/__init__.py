@@ -23,6 +23,8 @@ from .log import NewEntry as NewEntry
 from .log import Resumption as Resumption
 from .log import Retention as Retention
 from .log.memory import MemoryLog as MemoryLog
+from .log.sqlite import SQLiteLog as SQLiteLog
+from .log.sqlite import open_sqlite_log as open_sqlite_log
 from .stream import EventStream as EventStream
 from .stream import StreamPolicy as StreamPolicy
 from .subscription import Subscription as Subscription
