@@ -16,9 +16,11 @@ from .errors import EventSourceFailed as EventSourceFailed
 from .errors import EventTooLarge as EventTooLarge
 from .errors import InvalidEventData as InvalidEventData
 from .errors import InvalidHTTP as InvalidHTTP
+from .errors import InvalidLog as InvalidLog
 from .errors import InvalidTransition as InvalidTransition
 from .errors import JobFailed as JobFailed
 from .errors import LocalError as LocalError
+from .errors import LogUnavailable as LogUnavailable
 from .errors import ProxyRefused as ProxyRefused
 from .errors import RemoteError as RemoteError
 from .errors import SselibError as SselibError
@@ -41,6 +43,8 @@ from .log import NewEntry as NewEntry
 from .log import Resumption as Resumption
 from .log import Retention as Retention
 from .log.memory import MemoryLog as MemoryLog
+from .log.sqlite import SQLiteLog as SQLiteLog
+from .log.sqlite import open_sqlite_log as open_sqlite_log
 from .stream import EventStream as EventStream
 from .stream import StreamPolicy as StreamPolicy
 from .subscription import Subscription as Subscription

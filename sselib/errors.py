@@ -11,6 +11,8 @@
     │   ├── JobFailed              raised by work: its job fails, with a message for its clients
     │   └── TooManyJobs            a runner holds as many jobs as it may
     │   └── ProxyRefused           the environment names a proxy, and we speak to none
+    │   ├── LogUnavailable         where a log is kept cannot be read or written now
+    │   └── InvalidLog             what is kept there is no log that we can use
     └── RemoteError                the peer did it
         ├── EventSourceFailed      it gives us no event stream, and asking again is no use
         ├── InvalidHTTP            its HTTP is malformed, or exceeds a bound
@@ -189,6 +191,36 @@ class EventSourceFailed(RemoteError):
 
 class InvalidHTTP(RemoteError):
     """The peer does not speak HTTP/1.1 as its standard says, or exceeds a bound in it."""
+
+
+class LogUnavailable(LocalError):
+    """Where a log is kept cannot be read or written now: a full disk, a server that is gone.
+
+    An append that raises it was not acknowledged. What has become of it, the log's own ``append``
+    says; repeating it with the same token is safe.
+
+    Attributes:
+        log: Which log: a path or a URL.
+    """
+
+    def __init__(self, log: str, why: str) -> None:
+        super().__init__(f"log {log}: {why}")
+        self.log = log
+
+
+class InvalidLog(LocalError):
+    """What is kept there is no log that this version can use. It was not changed.
+
+    Attributes:
+        log: Which log: a path or a URL.
+        reason: ``"foreign"``: it is something else. ``"newer"``: a later version of this library
+            has written it. ``"corrupt"``: it is damaged.
+    """
+
+    def __init__(self, log: str, reason: Literal["foreign", "newer", "corrupt"], why: str) -> None:
+        super().__init__(f"log {log} is {reason}: {why}")
+        self.log = log
+        self.reason = reason
 
 
 class EventTooLarge(RemoteError):
