@@ -1,18 +1,26 @@
 """Redis or Valkey servers for tests: real processes, each with a directory of its own.
 
 They log to a pipe, and are ready when they say so there.
+
+As a program, `python -m tests.redis_servers URL PREFIX TOPIC NAME COUNT`, this is a publisher: it
+appends that many batches of three entries, and prints a line for each that is acknowledged.
 """
 
 from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import attrs
+import trio
+
+from sselib import NewEntry, ServerSentEvent
 
 PROGRAMS: Final = ("redis-server", "valkey-server")
 
@@ -101,3 +109,35 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port: int = sock.getsockname()[1]
         return port
+
+
+@asynccontextmanager
+async def publisher(
+    url: str, prefix: str, topic: str, name: str, count: int
+) -> AsyncIterator[trio.Process]:
+    """Run this module as a program that publishes; kill it if it is still there."""
+    command = [sys.executable, "-m", "tests.redis_servers", url, prefix, topic, name, str(count)]
+    root = Path(__file__).parent.parent
+    start = partial(trio.run_process, command, stdout=subprocess.PIPE, check=False, cwd=root)
+    async with trio.open_nursery() as nursery:
+        process = await nursery.start(start)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+async def publish(url: str, prefix: str, topic: str, name: str, count: int) -> None:
+    # Whoever only starts servers needs no hiredis.
+    from sselib.log.redis import open_redis_log  # noqa: PLC0415
+
+    async with open_redis_log(url, prefix=prefix) as log:
+        for number in range(count):
+            texts = [f"{name} {number} {part}" for part in range(3)]
+            await log.append(topic, [NewEntry.of(ServerSentEvent(text)) for text in texts])
+            print(number, flush=True)
+
+
+if __name__ == "__main__":
+    _, *strings, number = sys.argv
+    trio.run(publish, *strings, int(number))
