@@ -139,5 +139,5 @@ async def publish(url: str, prefix: str, topic: str, name: str, count: int) -> N
 
 
 if __name__ == "__main__":
-    _, *strings, number = sys.argv
-    trio.run(publish, *strings, int(number))
+    _, url, prefix, topic, name, batches = sys.argv
+    trio.run(publish, url, prefix, topic, name, int(batches))
