@@ -39,7 +39,7 @@ test: lint async types coverage wheel
 	@touch $@
 
 .venv/dev: pyproject.toml | .venv/pip
-	$(BIN)/pip install --quiet --editable '.[hypercorn,examples,testing]' --group dev
+	$(BIN)/pip install --quiet --editable '.[hypercorn,redis,examples,testing]' --group dev
 	@touch .venv/demo $@
 
 # ---- the gates -----------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ wheel-on-%:
 	$(call python,$*) -m venv --without-pip --clear build/wheel/$*
 	$(INSTALL) build/dist/*.whl 'pytest>=9'
 	cd build/wheel && $*/bin/python -m pytest -c /dev/null --noconftest tests/test_packaging.py
-	$(INSTALL) 'sselib[hypercorn,examples,testing]' --group tests
+	$(INSTALL) 'sselib[hypercorn,redis,examples,testing]' --group tests
 	cd build/wheel && $*/bin/python -m pytest $(NOT_THE_LIBRARY:%=--ignore=tests/%)
 
 # A shim of pyenv starts only when it is told which of pyenv's versions to take.
