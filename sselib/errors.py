@@ -9,8 +9,8 @@
     │   ├── SubscriptionLagged     a subscriber fell behind what its log keeps
     │   ├── InvalidTransition      a job cannot go from its state to that one
     │   ├── JobFailed              raised by work: its job fails, with a message for its clients
-    │   └── TooManyJobs            a runner holds as many jobs as it may
-    │   └── ProxyRefused           the environment names a proxy, and we speak to none
+    │   ├── TooManyJobs            a runner holds as many jobs as it may
+    │   ├── ProxyRefused           the environment names a proxy, and we speak to none
     │   ├── LogUnavailable         where a log is kept cannot be read or written now
     │   └── InvalidLog             what is kept there is no log that we can use
     └── RemoteError                the peer did it
