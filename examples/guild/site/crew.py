@@ -12,6 +12,7 @@ A site is moved to where it is served only when it has passed its check, in one 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -72,17 +73,19 @@ async def carry_out(
 
     Args:
         plan: What to do.
-        destination: The folder that is to be the site. It does not exist yet, its parent does.
+        destination: The folder that is to be the site. Its parent exists; if it does itself, it
+            is replaced when the new site is well.
         scratch: A folder on the same file system that nobody serves.
         tell: Called with each report, one after the other.
         workers: How many work at a time.
 
     Raises:
-        BriefError: The site cannot be built as the brief says. ``destination`` does not exist.
+        BriefError: The site cannot be built as the brief says.
         OSError: Files cannot be written.
 
-    Cancellation: what is being written is written, nothing of it remains, and ``destination``
-    does not exist.
+    An error leaves ``destination`` as it was.
+
+    Cancellation: so does that, and nothing remains of what was written.
     """
     with TemporaryDirectory(dir=scratch) as folder:
         place = Workplace(Path(folder))
@@ -154,5 +157,6 @@ def _deliver(place: Workplace, destination: Path) -> list[Deliverable]:
     deliverables = [
         Deliverable(path.relative_to(place.site).as_posix(), path.stat().st_size) for path in files
     ]
+    shutil.rmtree(destination, ignore_errors=True)
     os.rename(place.site, destination)
     return deliverables
