@@ -12,7 +12,7 @@ from sselib.listening import Address
 
 from .app import DEMO_TOKENS, open_app
 
-BRIEF = Path(__file__).with_name("brief.md")
+BRIEF = Path(__file__).with_name("page/brief.md")
 
 
 def main() -> None:

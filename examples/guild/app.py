@@ -25,8 +25,7 @@ from typing import Any, Final
 import attrs
 import trio
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -35,6 +34,7 @@ from sselib import EventLog, EventStream, MemoryLog, StreamPolicy, TooManyJobs, 
 from sselib.jobs import Job, JobRunner, open_job_runner
 from sselib.stream import DEFAULT_HEARTBEAT, ASGIApp, Receive, Scope, Send
 
+from .errors import HANDLERS, ApiError
 from .projects import (
     PROJECT,
     build_site,
@@ -46,15 +46,9 @@ from .projects import (
     state_of,
     summary_of,
 )
+from .submission import read_key, read_submission
 
 DEMO_TOKENS: Final = {"acc_demo": "demo"}
-
-TITLE_CHARACTERS: Final = (1, 200)
-BRIEF_CHARACTERS: Final = (10, 50_000)
-KEY_CHARACTERS: Final = 255
-# Fifty thousand characters, each written as an escape of its own.
-BODY_BYTES: Final = 512 * 1024
-BODY_SECONDS: Final = 30.0
 
 # As long as an idempotency key counts.
 KEEP_FINISHED: Final = 24 * 3600.0
@@ -64,26 +58,6 @@ SWEEP: Final = 600.0
 
 _HERE: Final = Path(__file__).parent
 _SHARED: Final = _HERE.parent / "page"
-
-
-class ApiError(Exception):
-    """A request that is answered with an error.
-
-    Attributes:
-        status: The HTTP status.
-        code: The error's name.
-        message: What is wrong.
-        retry_after: Seconds after which to try again, if that helps.
-    """
-
-    def __init__(
-        self, status: int, code: str, message: str, *, retry_after: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.retry_after = retry_after
 
 
 @asynccontextmanager
@@ -170,20 +144,14 @@ class Api:
                 Mount("/shared", StaticFiles(directory=_SHARED)),
                 Mount("/", StaticFiles(directory=_HERE / "page", html=True)),
             ],
-            exception_handlers={
-                ApiError: _answer_error,
-                HTTPException: _answer_http_error,
-                500: _answer_crash,
-            },
+            exception_handlers=HANDLERS,
         )
 
     async def submit(self, request: Request) -> Response:
         """Take a brief."""
         account = self._account(request)
-        key = request.headers.get("x-idempotency-key")
-        if key is not None and not 1 <= len(key) <= KEY_CHARACTERS:
-            raise _invalid(f"X-Idempotency-Key: 1 to {KEY_CHARACTERS} characters, not {len(key)}")
-        title, brief = _submission(await _body(request))
+        key = read_key(request)
+        title, brief = await read_submission(request)
         id = project_id(account, secrets.token_hex() if key is None else key)
         slug = site_slug(title, id)
         work = partial(
@@ -231,9 +199,9 @@ class Api:
         job = await self._job(request)
         return EventStream(self.runner.channel(job.id, events_of), policy=self.policy)
 
-    async def get_health(self, request: Request) -> Response:
+    async def get_health(self, _: Request) -> Response:
         """Say that it is there."""
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok"})  # noqa: ASYNC910 # nothing here blocks
 
     async def get_description(self, request: Request) -> Response:
         """Return the OpenAPI document, for where it is asked for."""
@@ -262,80 +230,6 @@ class Api:
             return self.public_url.rstrip("/")
         host = request.headers.get("host") or "{}:{}".format(*request.scope["server"])
         return f"{request.scope['scheme']}://{host}{request.scope.get('root_path', '')}"
-
-
-def _submission(body: bytes) -> tuple[str, str]:
-    """Return the title and the brief of a submission."""
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise _invalid("the body is not JSON") from None
-    if not isinstance(said, dict):
-        raise _invalid("the body is not a JSON object")
-    if unknown := sorted(said.keys() - {"title", "briefText"}):
-        raise _invalid(f"not known here: {', '.join(unknown)}")
-    title = _text(said, "title", *TITLE_CHARACTERS)
-    if len(said.get("briefText") or "") > BRIEF_CHARACTERS[1]:
-        raise _too_large()
-    return title, _text(said, "briefText", *BRIEF_CHARACTERS)
-
-
-def _text(said: dict[str, Any], name: str, least: int, most: int) -> str:
-    text = said.get(name)
-    if not isinstance(text, str):
-        raise _invalid(f"{name}: a string is needed")
-    if not least <= len(text) <= most:
-        raise _invalid(f"{name}: {least} to {most} characters, not {len(text)}")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise _invalid(f"{name}: half of a surrogate pair is no character")
-    return text
-
-
-async def _body(request: Request) -> bytes:
-    """Read a body, no longer and no larger than it may be."""
-    body = bytearray()
-    with trio.move_on_after(BODY_SECONDS) as scope:
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_BYTES:
-                raise _too_large()
-    if scope.cancelled_caught:
-        raise ApiError(408, "REQUEST_TIMEOUT", f"no whole body within {BODY_SECONDS:.0f} s")
-    return bytes(body)
-
-
-def _invalid(message: str) -> ApiError:
-    return ApiError(400, "VALIDATION_ERROR", message)
-
-
-def _too_large() -> ApiError:
-    return ApiError(
-        413, "JOB_BRIEF_TOO_LARGE", f"briefText: at most {BRIEF_CHARACTERS[1]} characters"
-    )
-
-
-async def _answer_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    body: dict[str, Any] = {"code": error.code, "error": error.message}
-    headers = {}
-    if error.retry_after is not None:
-        body["retryAfter"] = error.retry_after
-        headers["retry-after"] = str(error.retry_after)
-    if error.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return JSONResponse(body, status_code=error.status, headers=headers)
-
-
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "HTTP_ERROR")
-    return JSONResponse(
-        {"code": code, "error": error.detail}, status_code=error.status_code, headers=error.headers
-    )
-
-
-async def _answer_crash(request: Request, error: Exception) -> Response:
-    return JSONResponse({"code": "INTERNAL_ERROR", "error": "Internal error"}, status_code=500)
 
 
 def _only_to_look_at(app: ASGIApp) -> ASGIApp:

@@ -126,9 +126,7 @@ def summary_of(job: Job, base: str) -> dict[str, Any]:
 
 def project_of(job: Job, base: str) -> dict[str, Any]:
     """Return a project with its tasks and deliverables."""
-    tasks = [
-        {**task, "status": _task_status(job, task["id"])} for task in job.parts.get(_PLAN, ())
-    ]
+    tasks = [{**task, "status": _task_status(job, task["id"])} for task in job.parts.get(_PLAN, ())]
     deliverables = [
         {
             "id": f"del_{_digest(f'{job.id}:{name}')}",
@@ -176,4 +174,6 @@ def _digest(text: str) -> str:
 
 
 def _time(moment: Any) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

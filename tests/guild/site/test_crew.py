@@ -20,7 +20,7 @@ from examples.guild.site import (
 )
 from examples.guild.site.pages import Workplace
 
-SAMPLE = (Path(guild.__file__).parent / "brief.md").read_text(encoding="utf-8")
+SAMPLE = (Path(guild.__file__).parent / "page/brief.md").read_text(encoding="utf-8")
 
 
 def plan_of(text: str) -> Plan:
