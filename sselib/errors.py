@@ -6,7 +6,10 @@
     ├── LocalError                 you did it, or it happened in this process
     │   ├── ChannelEnded           published to a topic after its end
     │   ├── TopicFull              one key more than a topic may hold
-    │   └── SubscriptionLagged     a subscriber fell behind what its log keeps
+    │   ├── SubscriptionLagged     a subscriber fell behind what its log keeps
+    │   ├── InvalidTransition      a job cannot go from its state to that one
+    │   ├── JobFailed              raised by work: its job fails, with a message for its clients
+    │   └── TooManyJobs            a runner holds as many jobs as it may
     └── RemoteError                the peer did it
         ├── EventTooLarge          an event of the peer exceeds the bound
         └── InvalidEventData       data is not the JSON, or not of the type, asked for
@@ -79,6 +82,50 @@ class SubscriptionLagged(LocalError):
         )
         self.topic = topic
         self.reason = reason
+
+
+class InvalidTransition(LocalError):
+    """The life of a job does not lead from its state to the one asked for. Nothing has changed.
+
+    Attributes:
+        state: The state it is in.
+        to: The state that it was to go to.
+        allowed: The states that it can go to.
+    """
+
+    def __init__(self, state: str, to: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no way leads from {state!r} to {to!r}, only to: {', '.join(allowed) or 'nothing'}"
+        )
+        self.state = state
+        self.to = to
+        self.allowed = allowed
+
+
+class JobFailed(LocalError):
+    """Raised by the work of a job to fail it, with a message that its clients may read.
+
+    Attributes:
+        message: What went wrong, for people.
+        code: The same, for programs.
+    """
+
+    def __init__(self, message: str, *, code: str = "failed") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class TooManyJobs(LocalError):
+    """The runner holds as many unfinished jobs as it may. The new one was not taken.
+
+    Attributes:
+        max_jobs: The most it may hold.
+    """
+
+    def __init__(self, max_jobs: int) -> None:
+        super().__init__(f"{max_jobs} jobs are held, and none of them is finished")
+        self.max_jobs = max_jobs
 
 
 class EventTooLarge(RemoteError):
