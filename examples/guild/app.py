@@ -103,7 +103,7 @@ async def open_app(
             trio.open_nursery() as nursery,
         ):
             api = Api(runner, sites, scratch, dict(tokens), policy, public_url)
-            nursery.start_soon(_sweep, runner, sites)
+            nursery.start_soon(_keep_swept, runner, sites)
             yield api.routes()
             nursery.cancel_scope.cancel()
 
@@ -254,16 +254,23 @@ def _only_to_look_at(app: ASGIApp) -> ASGIApp:
     return looked_at
 
 
-async def _sweep(runner: JobRunner, sites: Path) -> None:
-    """Remove the sites of projects that are forgotten, until cancelled."""
+async def _keep_swept(runner: JobRunner, sites: Path) -> None:
     while True:
-        # In this order: whatever is found on disk had its project before.
-        found = await trio.to_thread.run_sync(os.listdir, sites)
-        marks = {site_mark(job.id) for job in await runner.list()}
-        for name in found:
-            if name.rpartition("-")[2] not in marks:
-                await trio.to_thread.run_sync(shutil.rmtree, sites / name)
+        await sweep(runner, sites)
         await trio.sleep(SWEEP)
+
+
+async def sweep(runner: JobRunner, sites: Path) -> None:
+    """Remove the sites of projects that are forgotten.
+
+    Cancellation: what is removed is removed; the next time finds the rest.
+    """
+    # In this order: whatever is found on disk had its project before.
+    found = await trio.to_thread.run_sync(os.listdir, sites)
+    marks = {site_mark(job.id) for job in await runner.list()}
+    for name in found:
+        if name.rpartition("-")[2] not in marks:
+            await trio.to_thread.run_sync(shutil.rmtree, sites / name)
 
 
 def _make_ready(sites: Path, scratch: Path) -> None:

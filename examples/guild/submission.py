@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 import trio
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from .errors import ApiError
 
@@ -60,21 +60,23 @@ def _text(said: dict[str, Any], name: str, least: int, most: int) -> str:
     if not least <= len(text) <= most:
         raise _invalid(f"{name}: {least} to {most} characters, not {len(text)}")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise _invalid(f"{name}: half of a surrogate pair is no character")
+        raise _invalid(f"{name}: half a surrogate pair is no character")
     return text
 
 
 async def _body(request: Request) -> bytes:
     """Read a body, no longer and no larger than it may be."""
     body = bytearray()
+    more = True
     with trio.move_on_after(BODY_SECONDS) as scope:
-        try:
-            async for piece in request.stream():
-                body += piece
-                if len(body) > BODY_BYTES:
-                    raise _too_large()
-        except ClientDisconnect:
-            raise _invalid("the body is not whole") from None
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise _invalid("the body is not whole")
+            body += message.get("body", b"")
+            if len(body) > BODY_BYTES:
+                raise _too_large()
+            more = message.get("more_body", False)
     if scope.cancelled_caught:
         raise ApiError(408, "REQUEST_TIMEOUT", f"no whole body within {BODY_SECONDS:.0f} s")
     return bytes(body)
