@@ -230,6 +230,7 @@ class JobRunner:
                     self._work_to_do = trio.Event()
                     for writer in self._ready():
                         nursery.start_soon(self._run, writer)
+                        await writer.begun.wait()
                     await self._work_to_do.wait()
         finally:
             self._is_closed = True
@@ -241,9 +242,11 @@ class JobRunner:
         """Forget each finished job when its time is over, until cancelled."""
         while True:
             self._something_finished = trio.Event()
-            for job_id in [id for id, due in self._finished.items() if due <= trio.current_time()]:
+            for job_id, due in list(self._finished.items()):
+                if due > trio.current_time():
+                    break
                 await self._forget(job_id)
-            with trio.move_on_at(min(self._finished.values(), default=math.inf)):
+            with trio.move_on_at(next(iter(self._finished.values()), math.inf)):
                 await self._something_finished.wait()
 
     async def take_over(self) -> None:
@@ -306,6 +309,7 @@ class JobRunner:
                 await trio.lowlevel.checkpoint()
                 if lifecycle.started is not None:
                     await writer.report(lifecycle.started, None, None)
+                writer.begun.set()
                 returned = await work(RunningJob(writer))
                 outcome = returned if isinstance(returned, Outcome) else Outcome(returned)
                 return Ending(
@@ -341,6 +345,7 @@ class JobRunner:
             _logger.exception("job %s: its end was refused", job_id)
             with suppress(Exception):
                 await writer.end(_failed(writer, _INTERNAL))
+        writer.begun.set()
         writer.over.set()
         if writer.parent is not None:
             del writer.parent.children[job_id]
@@ -448,7 +453,7 @@ async def open_job_runner(
 
 @attrs.frozen
 class _Rendering:
-    """A function of changes as one of events. Equal if it is the same, and then so is its channel."""
+    """A function of changes as one of events, equal if that is the same: it has one channel."""
 
     render: RenderChange
 

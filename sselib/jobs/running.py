@@ -197,6 +197,7 @@ class Writer:
         children: Those of its own children that are not over.
         scope: Around the work.
         has_slot: Its work counts against the capacity at present.
+        begun: It is no longer in line: its work is called in this very step, or never will be.
         over: The job has ended, here or elsewhere.
     """
 
@@ -211,6 +212,7 @@ class Writer:
     children: dict[str, Writer] = attrs.field(factory=dict)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     has_slot: bool = False
+    begun: trio.Event = attrs.field(factory=trio.Event)
     over: trio.Event = attrs.field(factory=trio.Event)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
