@@ -1,4 +1,4 @@
-"""A client of the API in memory."""
+"""A client of the API in memory, which holds every response to the API's description."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import trio
 
 from sselib.stream import ASGIApp
 from sselib.testing import open_stream
+
+from .description import complaints
 
 BRIEF = "A bakery by the river.\n\n## Pricing\n- Loaf: $3 / day\n- Cake: $9\n"
 
@@ -47,6 +49,8 @@ async def ask(
         ) as response:
             answer = Answer(response.status, response.headers, await response.read_body())
             await response.wait_ended()  # files are closed in a thread
+    kind = answer.headers.get("content-type", "")
+    assert complaints(method, path, answer.status, kind, answer.body) == []
     return answer
 
 
