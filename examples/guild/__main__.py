@@ -9,10 +9,12 @@ from pathlib import Path
 
 from sselib.hypercorn import run
 from sselib.listening import Address
+from sselib.registry import StreamRegistry
 
 from .app import DEMO_TOKENS, open_app
 
-BRIEF = Path(__file__).with_name("page/brief.md")
+DRAIN_WINDOW = 2.0  # seconds; what is being built then is interrupted anyway
+BRIEF = Path(__file__).parent / "page" / "brief.md"
 
 
 def main() -> None:
@@ -28,11 +30,13 @@ def main() -> None:
     parser.add_argument(
         "--public-url",
         metavar="URL",
+        type=_url,
         help="what clients reach this server by, for the URLs in answers (as they ask)",
     )
     parser.add_argument(
         "--token",
         metavar="acc_...",
+        type=_token,
         action="append",
         help=f"an access token; several are several accounts ({', '.join(DEMO_TOKENS)})",
     )
@@ -56,8 +60,21 @@ def main() -> None:
         open_app(tokens=tokens, public_url=arguments.public_url),
         host=arguments.host,
         port=arguments.port,
+        registry=StreamRegistry(drain_window=DRAIN_WINDOW, farewell_retry=False),
         started=started,
     )
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"{text!r} does not begin with http:// or https://")
+    return text
+
+
+def _token(text: str) -> str:
+    if not text.startswith("acc_"):
+        raise argparse.ArgumentTypeError("an access token begins with acc_")
+    return text
 
 
 if __name__ == "__main__":
