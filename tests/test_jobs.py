@@ -381,6 +381,59 @@ async def test_nobody_speaks_of_a_job_that_is_over() -> None:
             await left_behind[0].move("running")
 
 
+@pytest.mark.parametrize("how", ["returns", "raises", "is cancelled", "is interrupted"])
+async def test_what_was_under_way_ends_with_its_job(log: Any, how: str) -> None:
+    """However the job ends, in one step with its end: nobody sees the one without the other."""
+
+    def close(job: Job) -> dict[str, str]:
+        return {name: job.status for name, value in job.parts.items() if value == "open"}
+
+    async def work(job: RunningJob) -> None:
+        await job.update("a", "closed")
+        await job.update("b", "open")
+        if how == "raises":
+            raise JobFailed("no")
+        if how != "returns":
+            await trio.sleep_forever()
+
+    kind = JobKind(name="spans", at_end=close)
+    async with running(log, kinds=[kind]) as runner:
+        job = await runner.submit(work, kind=kind)
+        if how == "is cancelled":
+            await wait_all_tasks_blocked()
+            await runner.cancel(job.id)
+        if how != "is interrupted":
+            await done(runner, job)
+        else:
+            await wait_all_tasks_blocked()
+    async with running(log, kinds=[kind]) as runner:
+        job = await done(runner, job)
+        assert job.parts == {"a": "closed", "b": job.status}
+        told = await seen(runner, job)
+        progress = " 1.0" if how == "returns" else ""
+        assert told == [
+            "part a=closed running",
+            f"part b={job.status} {job.status}{progress}",
+            f"status {job.status}{progress}",
+            f"end {job.status}{progress}",
+        ]
+
+
+async def test_an_end_that_cannot_be_described_is_an_end_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """If `at_end` raises, the job fails without its parts, and the log says why."""
+
+    def close(job: Job) -> dict[str, str]:
+        raise RuntimeError("a bug")
+
+    kind = JobKind(name="spans", at_end=close)
+    async with running(kinds=[kind]) as runner:
+        job = await done(runner, await runner.submit(nothing, kind=kind))
+        assert (job.status, job.error) == ("failed", JobError("internal", "internal error"))
+        assert "a bug" in caplog.text
+
+
 # ---- cancelling ----------------------------------------------------------------------------------
 
 

@@ -344,7 +344,7 @@ class JobRunner:
         except Exception:
             _logger.exception("job %s: its end was refused", job_id)
             with suppress(Exception):
-                await writer.end(_failed(writer, _INTERNAL))
+                await writer.end(_failed(writer, _INTERNAL), bare=True)
         writer.begun.set()
         writer.over.set()
         if writer.parent is not None:

@@ -13,7 +13,7 @@ only until there is newer, each part and each child has a key of its own; a kind
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -54,6 +54,9 @@ class JobKind:
             the job's parts and its status as they last were, and then its end.
         takes_slot: Its work counts against the runner's capacity. Not for work that itself waits
             for jobs: it would keep from running what it waits for.
+        at_end: Given the job as it ends, returns the parts that end with it and what they then
+            are: a span or a task that was under way when its work was cut off. It is pure, and
+            what it says is stored in one step with the end, whoever it is that ends the job.
     """
 
     name: str
@@ -61,6 +64,7 @@ class JobKind:
     one_state: bool = False
     clear_at_end: bool = False
     takes_slot: bool = True
+    at_end: Callable[[Job], Mapping[str, Any]] | None = None
 
 
 JOB: Final = JobKind(name="job")
@@ -283,8 +287,8 @@ class Writer:
             if status is not None:
                 await self._announce()
 
-    async def end(self, ending: Ending) -> None:
-        """Append the last change.
+    async def end(self, ending: Ending, *, bare: bool = False) -> None:
+        """Append the last change, with the parts that end with it, or ``bare`` of all parts.
 
         Raises:
             ChannelEnded: There is one already.
@@ -297,12 +301,20 @@ class Writer:
             before = self.job
             job = self._moved(ending.status, ending.progress, ending.message)
             self.job = attrs.evolve(job, result=ending.result, error=ending.error, finished=True)
+            entries = []
             try:
-                end = _event(self._change("end", record=self.job))
-                entries = [NewEntry.of(end, end=True, clear=self.kind.clear_at_end)]
+                if bare:
+                    self.job = attrs.evolve(self.job, parts={})
+                elif self.kind.at_end is not None:
+                    for part, value in self.kind.at_end(self.job).items():
+                        event = _event(self._change("part", part=part, value=value))
+                        self.job = self.job.after(event.structure(JobChange))
+                        entries.append(NewEntry.of(event, key=self._key("part", part)))
                 if not self.kind.clear_at_end:
                     status = _event(self._change("status"))
-                    entries.insert(0, NewEntry.of(status, key=self._key("status")))
+                    entries.append(NewEntry.of(status, key=self._key("status")))
+                end = _event(self._change("end", record=self.job))
+                entries.append(NewEntry.of(end, end=True, clear=self.kind.clear_at_end))
                 await self.log.append(self.topic, entries, token="end")  # noqa: S106 # no password
             except BaseException:
                 self.job = before
