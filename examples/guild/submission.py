@@ -67,16 +67,16 @@ def _text(said: dict[str, Any], name: str, least: int, most: int) -> str:
 async def _body(request: Request) -> bytes:
     """Read a body, no longer and no larger than it may be."""
     body = bytearray()
-    more = True
     with trio.move_on_after(BODY_SECONDS) as scope:
-        while more:
+        while True:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise _invalid("the body is not whole")
             body += message.get("body", b"")
             if len(body) > BODY_BYTES:
                 raise _too_large()
-            more = message.get("more_body", False)
+            if not message.get("more_body", False):
+                break
     if scope.cancelled_caught:
         raise ApiError(408, "REQUEST_TIMEOUT", f"no whole body within {BODY_SECONDS:.0f} s")
     return bytes(body)

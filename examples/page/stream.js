@@ -205,7 +205,7 @@ export class JobView {
     this.part.error.hidden = !message;
   }
 
-  /** Whether the page is connected: "idle", "connecting", "live", "reconnecting", "closed". */
+  /** Whether the page is connected: "idle", "connecting", "live", "reconnecting", "ended", "closed". */
   connected(state) {
     this.connection.dataset.state = state;
     this.connection.textContent = state;

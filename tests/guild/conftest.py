@@ -7,6 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,13 @@ class Server:
         return self.process.wait(timeout=seconds)
 
 
-@pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+@contextmanager
+def starting(folder: Path) -> Iterator[Callable[..., Server]]:
     """Give a function that starts the example, with further arguments, and waits until it is up."""
     started: list[Server] = []
 
     def start(*arguments: str, port: int = 0) -> Server:
-        log = tmp_path / f"log{len(started)}"
+        log = folder / f"log{len(started)}"
         with log.open("w") as errors:
             process = subprocess.Popen(
                 [sys.executable, "-m", "examples.guild", "--port", str(port), *arguments],
@@ -90,9 +91,25 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
                 return server
         raise AssertionError(f"it did not start: {log.read_text()}")
 
-    yield start
-    for server in started:
-        server.process.kill()
-        server.process.wait()
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.process.kill()
+            server.process.wait()
+            assert server.process.stdout is not None
+            server.process.stdout.close()
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Give a function that starts servers of the test's own."""
+    with starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give a server that the tests of a module share."""
+    with starting(tmp_path_factory.mktemp("guild")) as start:
+        yield start()

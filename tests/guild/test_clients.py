@@ -43,10 +43,9 @@ console.log(data.status, data.progress)
 """
 
 
-def test_curl_prints_every_status_and_ends(start_server: Start, require_program: Require) -> None:
+def test_curl_prints_every_status_and_ends(server: Server, require_program: Require) -> None:
     """The documented command, begun while the project waits, sees it from its first step on."""
-    server = start_server()
-    url = server.submit_behind(30)["sseUrl"]
+    url = server.submit_behind(25)["sseUrl"]
     command = [require_program("curl"), "-sN", url, "-H", "Authorization: Bearer acc_demo"]
     done = subprocess.run(
         [*command, "-H", "Accept: text/event-stream"],
@@ -65,11 +64,10 @@ def test_curl_prints_every_status_and_ends(start_server: Start, require_program:
 
 
 def test_the_fetch_client_prints_states_and_returns(
-    start_server: Start, require_program: Require
+    server: Server, require_program: Require
 ) -> None:
     """Its loop, which splits each piece on line ends, meets whole events and a proper end."""
-    server = start_server()
-    id = server.submit_behind(30)["projectId"]
+    id = server.submit_behind(25)["projectId"]
     script = WATCH_JOB.replace("https://api.guild.city", server.url)
     script += f"watchJob('{id}', 'acc_demo').then(() => console.log('over'))"
     done = subprocess.run(
@@ -86,9 +84,8 @@ def test_the_fetch_client_prints_states_and_returns(
     assert list(dict.fromkeys(line.split()[0] for line in lines[:-1])) == [*STATUSES]
 
 
-def test_who_polls_sees_the_same_states(start_server: Start) -> None:
+def test_who_polls_sees_the_same_states(server: Server) -> None:
     """Asked again and again, until it is done."""
-    server = start_server()
     id = server.submit()["projectId"]
     states = [server.ask(f"/projects/{id}/status")]
     while states[-1]["status"] in ("parsing", "decomposing", "executing"):
@@ -98,11 +95,10 @@ def test_who_polls_sees_the_same_states(start_server: Start) -> None:
     assert progress == sorted(progress)
 
 
-def test_the_commands_that_it_prints_work(start_server: Start, require_program: Require) -> None:
+def test_the_commands_that_it_prints_work(server: Server, require_program: Require) -> None:
     """The first submits the sample brief, and what it answers can be followed."""
     require_program("jq")
     curl = require_program("curl")
-    server = start_server()
     command = server.said[1].removeprefix("In a terminal: ")
     answer = subprocess.run(
         command, shell=True, capture_output=True, check=True, text=True, timeout=20
@@ -127,7 +123,7 @@ def test_the_process_is_gone_soon_after_a_signal(
 ) -> None:
     """Streams end properly, without a word that is not documented, and work is given up."""
     server = start_server()
-    url = server.submit_behind(60)["sseUrl"]
+    url = server.submit_behind(50)["sseUrl"]
     command = [require_program("curl"), "-sN", url, "-H", "Authorization: Bearer acc_demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None

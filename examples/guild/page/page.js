@@ -19,10 +19,12 @@ const headers = () => ({ Authorization: `Bearer ${at("token").value.trim()}` });
 const project = (rest = "") => `projects/${location.hash.slice(1)}${rest}`;
 
 async function submit() {
+  const briefText = at("brief").value;
+  const title = /^# +(.{1,80})$/m.exec(briefText)?.[1] ?? "Untitled";
   const { projectId, sseUrl } = await ask("briefs", {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json", "X-Idempotency-Key": crypto.randomUUID() },
-    body: JSON.stringify({ title: at("title").value, briefText: at("brief").value }),
+    body: JSON.stringify({ title, briefText }),
   });
   at("command").textContent = `curl -N ${sseUrl} -H "Authorization: Bearer ${at("token").value.trim()}"`;
   history.pushState(null, "", `#${projectId}`);
@@ -35,7 +37,7 @@ async function watch() {
   view.begin();
   at("name").textContent = "Project";
   at("result").hidden = true;
-  at("site").removeAttribute("src");
+  at("site").replaceChildren();
   let showing = Promise.resolve();
   await follow(project("/sse"), {
     headers: headers(),
@@ -44,14 +46,14 @@ async function watch() {
     onEvent({ data }) {
       const { status, progress, currentStep } = JSON.parse(data);
       const over = status === "done" || status === "failed";
-      view.progress(progress, currentStep, { done: "good", failed: "bad" }[status]);
+      view.progress(progress, status === "failed" ? status : currentStep, { done: "good", failed: "bad" }[status]);
       view.fail(status === "failed" ? currentStep : "");
       showing = showing.then(() => show(signal));
       return over;
     },
   });
   if (signal.aborted) return;
-  view.connected("closed");
+  view.connected("ended");
   await showing;
 }
 
@@ -62,7 +64,12 @@ async function show(signal) {
   for (const { id, step, status } of tasks) view.step(id, step, status, TONES[status]);
   if (!siteUrl || !at("result").hidden) return;
   at("files").replaceChildren(...deliverables.map(row));
-  at("site").src = siteUrl;
+  // A new frame each time: what an old one shows next would be a step in the page's history.
+  const frame = document.createElement("iframe");
+  frame.title = "The site";
+  frame.sandbox = "";
+  frame.src = siteUrl;
+  at("site").replaceChildren(frame);
   at("result").hidden = false;
 }
 
@@ -103,4 +110,5 @@ at("examples").addEventListener("change", ({ target }) => {
 addEventListener("popstate", () => location.hash && attempt(watch));
 
 if (!at("brief").value) at("brief").value = await (await fetch("brief.md")).text();
+at("build").disabled = false;
 if (location.hash) attempt(watch);
