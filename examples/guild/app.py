@@ -34,6 +34,7 @@ from sselib import EventLog, EventStream, MemoryLog, StreamPolicy, TooManyJobs, 
 from sselib.jobs import Job, JobRunner, open_job_runner
 from sselib.stream import DEFAULT_HEARTBEAT, ASGIApp, Receive, Scope, Send
 
+from ..page import page_routes
 from .errors import HANDLERS, ApiError
 from .projects import (
     PROJECT,
@@ -57,7 +58,6 @@ MAX_PROJECTS: Final = 1000
 SWEEP: Final = 600.0
 
 _HERE: Final = Path(__file__).parent
-_SHARED: Final = _HERE.parent / "page"
 
 
 @asynccontextmanager
@@ -141,8 +141,7 @@ class Api:
                 Route("/health", self.get_health),
                 Route("/openapi.json", self.get_description),
                 Mount("/sites", _only_to_look_at(sites)),
-                Mount("/shared", StaticFiles(directory=_SHARED)),
-                Mount("/", StaticFiles(directory=_HERE / "page", html=True)),
+                *page_routes(_HERE / "page"),
             ],
             exception_handlers=HANDLERS,
         )

@@ -197,12 +197,27 @@ export class JobView {
     item.dataset.tone = tone;
     const [name, more, state] = item.children;
     [name.textContent, more.textContent, state.textContent] = [text, detail, status];
+    return item;
   }
 
   /** Why it failed; an empty text: it did not. */
   fail(message) {
     this.part.error.textContent = message;
     this.part.error.hidden = !message;
+  }
+
+  /** Do something that may fail, and show why it did; `unknown` is what 404 means. */
+  async attempt(action, unknown) {
+    try {
+      await action();
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.root.hidden = false;
+      this.connected("closed");
+      if (error instanceof Refused) this.fail(error.status === 404 ? unknown : error.message);
+      else if (error instanceof TypeError) this.fail(`The server cannot be reached. (${error.message})`);
+      else throw error;
+    }
   }
 
   /** Whether the page is connected: "idle", "connecting", "live", "reconnecting", "ended", "closed". */

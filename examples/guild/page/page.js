@@ -1,6 +1,6 @@
 // A brief is submitted, and its project followed. The project's id is in the page's address, so
 // that a reload, or coming back later, goes on with it.
-import { ask, follow, JobView, Refused } from "./shared/stream.js";
+import { ask, follow, JobView } from "./shared/stream.js";
 
 const at = (id) => document.getElementById(id);
 const view = new JobView(at("job"));
@@ -83,21 +83,10 @@ function row({ filename, fileSizeBytes, url }) {
   return row;
 }
 
-/** Do something that may fail, and show why it did. */
-async function attempt(action) {
-  try {
-    await action();
-  } catch (error) {
-    if (error.name === "AbortError") return;
-    at("job").hidden = false;
-    view.connected("closed");
-    view.fail(
-      error instanceof Refused && error.status === 404
-        ? "The server does not know this project: it was restarted without keeping it, or the project is another account's. Build it again."
-        : error instanceof TypeError ? "The server cannot be reached." : error.message,
-    );
-  }
-}
+const attempt = (action) => view.attempt(
+  action,
+  "The server does not know this project: it was restarted without keeping it, or the project is another account's. Build it again.",
+);
 
 at("start").addEventListener("submit", (event) => {
   event.preventDefault();
