@@ -252,7 +252,6 @@ class EventChannel:
         self._closed = True
         for subscription in self._subscriptions:
             subscription.finish()
-        self._window.changed.unpark_all()
 
     @property
     def is_closed(self) -> bool:
@@ -298,19 +297,18 @@ class EventChannel:
         head = page.head
         if head is None or window.last.is_foreign_to(head.last):
             if head is not None or window.last > ORIGIN:
-                self._let_go(window)
+                self._let_go()
             return True
         before = window.last
         window.feed(page, head)
         if window.last > before:
-            window.changed.unpark_all()
+            window.wake()
         return window.last >= head.last
 
-    def _let_go(self, window: Window) -> None:
+    def _let_go(self) -> None:
         """Finish with a topic that was deleted, and be ready for a new one of its name."""
         for subscription in self._subscriptions:
             subscription.finish()
-        window.changed.unpark_all()
         self._window = self._new_window()
 
     def _new_window(self) -> Window:

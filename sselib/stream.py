@@ -1,11 +1,12 @@
 """An event source as an HTTP response, on any ASGI server that runs on Trio.
 
-One response is two tasks in one nursery. The *watcher* waits in ``receive()``, the only place
-where a server tells that the client has left. The *writer* takes whatever is ready from its source
-as one body message, whole blocks and at most ``batch_bytes`` of them, and waits when there is
-nothing: for the source, for the next heartbeat, for the end of the stream's life. It alone calls
-``send()``, so nothing is interleaved, and what a client that does not read can hold is the one
-message it has not taken.
+One response is two tasks in one nursery. The *attendant* waits in ``receive()``, the only place
+where a server tells that the client has left, and looks at the clock: it tells the writer when a
+heartbeat is due or the stream is too old. The *writer* takes whatever is ready from its source as
+one body message, whole blocks and at most ``batch_bytes`` of them, and waits for the source when
+there is nothing. It alone calls ``send()``, so nothing is interleaved, and what a client that does
+not read can hold is the one message it has not taken. It sets no timer: a timer for each wait is
+half of what an event costs.
 
 A source is a channel, of which each response is a subscriber, or a function of the user's that is
 given a ``send`` of its own and runs as a third task.
@@ -155,18 +156,22 @@ class OpenStream:
         reason: Why it is to end, once it is.
         farewell: What is written last.
         life: Around all of it.
-        pause: Around the writer's wait, while it waits.
+        written_at: When something was written last, on Trio's clock, in seconds.
+        beat: A heartbeat is due.
+        wake: Has the writer look at all this, if it waits.
     """
 
     __slots__ = (
+        "beat",
         "bytes_written",
         "events",
         "farewell",
         "life",
         "opened_at",
-        "pause",
         "reason",
         "scope",
+        "wake",
+        "written_at",
     )
 
     def __init__(self, scope: Scope) -> None:
@@ -177,7 +182,9 @@ class OpenStream:
         self.reason: str | None = None
         self.farewell = b""
         self.life = trio.CancelScope()
-        self.pause: trio.CancelScope | None = None
+        self.written_at = self.opened_at
+        self.beat = False
+        self.wake: Callable[[], None] = _nobody_waits
 
     def finish(self, reason: str, *, farewell: bytes = b"") -> None:
         """End the stream well: what is ready now is written, then ``farewell``, then its end.
@@ -187,14 +194,17 @@ class OpenStream:
         if self.reason is None:
             self.reason = reason
             self.farewell = farewell
-            if self.pause is not None:
-                self.pause.cancel()
+            self.wake()
 
     def cancel(self, reason: str) -> None:
         """End the stream now, wherever it is. Its body is cut off."""
         if self.reason is None:
             self.reason = reason
         self.life.cancel()
+
+
+def _nobody_waits() -> None:
+    """Do nothing."""
 
 
 class StreamHost(Protocol):
@@ -219,6 +229,8 @@ class _Source(Protocol):
     def take(self, limit: int) -> bytes: ...
 
     async def wait(self) -> None: ...
+
+    def wake(self) -> None: ...
 
     def finish(self) -> None: ...
 
@@ -351,14 +363,10 @@ class EventStream:
             await _send_whole(send, self._status, self._headers, b"")
             return "head"
 
-        async def send_body(data: bytes, *, more_body: bool = True) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": more_body})
-            stream.bytes_written += len(data)
+        reason = "cancelled"
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_watch, stream, receive)
-            if own_task is not None and isinstance(source, _OwnSource):
-                nursery.start_soon(source.run, own_task)
+        async def write() -> None:  # noqa: ASYNC910 # send() is the server's checkpoint
+            nonlocal reason
             try:
                 await send(
                     {
@@ -367,18 +375,25 @@ class EventStream:
                         "headers": list(self._headers),
                     }
                 )
-                await send_body(self._opening())
+                await _send_body(stream, send, self._opening())
                 try:
-                    reason = await _write(stream, source, self._policy, send_body)
+                    reason = await _write(stream, source, self._policy, send)
                 except SubscriptionLagged:
                     reason = "lagged"
                 # A server may call the end of the body a disconnect: it is no reason any more.
                 stream.reason = stream.reason or reason
-                await send_body(stream.farewell, more_body=False)
+                await _send_body(stream, send, stream.farewell, more_body=False)
             except (OSError, trio.BrokenResourceError):
                 # Later versions of ASGI let send() say so; Hypercorn's says nothing.
                 reason = "disconnected"
             nursery.cancel_scope.cancel()
+
+        stream.wake = source.wake
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            if own_task is not None and isinstance(source, _OwnSource):
+                nursery.start_soon(source.run, own_task)
+            await _attend(stream, receive, self._policy)
         return reason
 
     def _opening(self) -> bytes:
@@ -396,6 +411,7 @@ class _OwnSource:
         self.ended = False
         self._send, self._receive = trio.open_memory_channel[bytes](0)
         self._held = b""
+        self._pause = trio.CancelScope()  # around the present wait, or the last
 
     async def run(self, function: Callable[[SendEvent], Awaitable[None]]) -> None:
         with self._send:
@@ -410,59 +426,83 @@ class _OwnSource:
         return data
 
     async def wait(self) -> None:  # noqa: ASYNC910 # receive() is a checkpoint either way
-        try:
-            self._held = await self._receive.receive()
-        except trio.EndOfChannel:
-            self.finished = self.ended = True
+        with trio.CancelScope() as self._pause:  # noqa: ASYNC912 # as above
+            try:
+                self._held = await self._receive.receive()
+            except trio.EndOfChannel:
+                self.finished = self.ended = True
+
+    def wake(self) -> None:
+        self._pause.cancel()
 
     def finish(self) -> None:
         self.finished = True
 
 
-async def _write(
-    stream: OpenStream,
-    source: _Source,
-    policy: StreamPolicy,
-    send: Callable[[bytes], Awaitable[None]],
-) -> str:
+async def _write(stream: OpenStream, source: _Source, policy: StreamPolicy, send: Send) -> str:
     """Write what the source gives, and heartbeats, until it is finished; return why that is."""
     comment = encode(Comment(policy.heartbeat_comment))
+    is_idle_mode = policy.heartbeat_mode == "idle"
+    limit = policy.batch_bytes
+    is_finishing = False
+    while True:  # noqa: ASYNC913 # send() or wait() in each round
+        if stream.reason is not None and not is_finishing:
+            is_finishing = True
+            source.finish()
+        data = source.take(limit)
+        if stream.beat:
+            stream.beat = False
+            if not (data and is_idle_mode):
+                data += comment
+        if data:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+            stream.bytes_written += len(data)
+            stream.events = source.delivered
+            if is_idle_mode:
+                stream.written_at = trio.current_time()
+                stream.beat = False  # it fell due while the client did not read
+        elif source.finished:
+            return "ended" if source.ended else "closed"  # noqa: ASYNC910 # as above
+        else:
+            await source.wait()
+
+
+async def _send_body(
+    stream: OpenStream, send: Send, data: bytes, *, more_body: bool = True
+) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more_body})
+    stream.bytes_written += len(data)
+
+
+async def _attend(stream: OpenStream, receive: Receive, policy: StreamPolicy) -> None:
+    """Tell the writer what falls due; end the stream and return when its client leaves.
+
+    A request body is read and ignored. A ``receive()`` that is cancelled because something is due
+    loses nothing that matters: what it waits for, a server says again.
+    """
+    is_idle_mode = policy.heartbeat_mode == "idle"
     heartbeat = math.inf if policy.heartbeat is None else policy.heartbeat
     beat = stream.opened_at + heartbeat
     expires = math.inf
     if policy.max_age is not None:
         earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 - it is no secret
         expires = stream.opened_at + policy.max_age * (1 - earlier)
-    is_finishing = False
-    while True:  # noqa: ASYNC913 # send() or wait() in each round
+    while True:
+        with trio.CancelScope(deadline=min(beat, expires)):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            stream.cancel("disconnected")
+            return
         now = trio.current_time()
         if now >= expires:
+            expires = math.inf
             stream.finish("max age")
-        if stream.reason is not None and not is_finishing:
-            is_finishing = True
-            source.finish()
-        data = source.take(policy.batch_bytes)
-        is_beat = now >= beat and (not data or policy.heartbeat_mode == "interval")
-        if data or is_beat:
-            await send(data + comment if is_beat else data)
-            stream.events = source.delivered
-            if policy.heartbeat_mode == "idle":
-                beat = trio.current_time() + heartbeat
-            elif is_beat:
-                beat = max(beat + heartbeat, now)
-        elif source.finished:
-            return "ended" if source.ended else "closed"  # noqa: ASYNC910 # as above
+        elif is_idle_mode and now < stream.written_at + heartbeat:
+            beat = stream.written_at + heartbeat
         else:
-            with trio.CancelScope(deadline=min(beat, expires)) as stream.pause:
-                await source.wait()
-            stream.pause = None
-
-
-async def _watch(stream: OpenStream, receive: Receive) -> None:
-    """End the stream when its client leaves. A request body is read and ignored."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    stream.cancel("disconnected")
+            beat = now + heartbeat if is_idle_mode else max(beat + heartbeat, now)
+            stream.beat = True
+            stream.wake()
 
 
 def retry_block(milliseconds: int) -> bytes:

@@ -50,17 +50,18 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         "_closed",
         "_floor",
         "_gap_event",
-        "_is_waiting",
         "_lag",
         "_log",
         "_mode",
         "_next",
         "_on_start",
+        "_pause",
         "_replay",
         "_rest",
         "_topic",
         "_until",
         "_window",
+        "_woken",
         "delivered",
         "ended",
         "finished",
@@ -97,7 +98,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         self._floor = ORIGIN  # what is gone before this was never owed
         self._next: int | None = None  # the number in the window; None: not inside, as far as known
         self._until: EntryId | None = None  # give what there is up to here, and no more
-        self._is_waiting = False
+        self._pause: trio.CancelScope | None = None  # around the log's answer, while it is awaited
+        self._woken = False
         self._closed = False
 
     async def receive(self) -> ServerSentEvent:
@@ -183,7 +185,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def wait(self) -> None:  # noqa: ASYNC910 # it has waited, or does so at the end
-        """Wait until :meth:`take` may have something to give, or the subscription is finished.
+        """Wait until :meth:`take` may have something to give, or it is finished, or :meth:`wake`.
 
         Raises:
             SubscriptionLagged: What comes next is gone from the log, and ``lag`` is ``"close"``.
@@ -192,20 +194,35 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         Cancellation: loses nothing.
         """
         self._check_open()
-        waited = False
-        while not (self.is_ready() or self.finished):
-            waited = True
-            if self._window.is_foreign(self._after):
+        if self.is_ready() or self.finished:
+            await trio.lowlevel.checkpoint()
+            return
+        self._woken = False
+        window = self._window
+        while not self._woken:
+            if self._next is None and window.is_foreign(self._after):
                 # The topic was deleted and made anew while this subscriber came in.
                 self._stop_here()
                 await trio.lowlevel.checkpoint()
-            elif self.is_behind():
-                await self._read_page()
+            elif self._next is None and self.is_behind():
+                with trio.CancelScope() as self._pause:
+                    await self._read_page()
+                self._pause = None
             else:
-                await self._park()
+                window.waiting[self] = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
             self._check_open()
-        if not waited:
-            await trio.lowlevel.checkpoint()
+            if self.is_ready() or self.finished:
+                return
+
+    def wake(self) -> None:
+        """Have a :meth:`wait` that is under way return, whatever there is."""
+        self._woken = True
+        task = self._window.waiting.pop(self, None)
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+        elif self._pause is not None:
+            self._pause.cancel()
 
     def is_ready(self) -> bool:
         """Return whether :meth:`take` may have something to give."""
@@ -224,14 +241,14 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         if self._until is None:
             self._until = self._window.last
             self._settle()
+            self.wake()
 
     def close(self) -> None:
         """Give up the subscription: whoever waits in it gets :exc:`trio.ClosedResourceError`."""
         self._closed = True
         self._backlog.clear()
         self._rest.clear()
-        if self._is_waiting:
-            self._window.changed.unpark_all()
+        self.wake()
 
     async def aclose(self) -> None:
         """Close it, for :class:`trio.abc.AsyncResource`."""
@@ -319,12 +336,9 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             self._window.start(last)
             self._on_start()
 
-    async def _park(self) -> None:
-        self._is_waiting = True
-        try:
-            await self._window.changed.park()
-        finally:
-            self._is_waiting = False
+    def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
+        del self._window.waiting[self]
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _gap_notice(self) -> list[Frame]:
         if self.outcome.outcome != "gap":

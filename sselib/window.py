@@ -114,7 +114,7 @@ class Window:
         first: The number of the first frame.
         frames: The frames.
         size: Their bytes.
-        changed: Where subscriptions wait for more.
+        waiting: Who waits for more, and the task that does. (A parking lot cannot wake one alone.)
     """
 
     def __init__(
@@ -128,13 +128,19 @@ class Window:
         self.first = 0
         self.frames: list[Frame] = []
         self.size = 0
-        self.changed = trio.lowlevel.ParkingLot()
+        self.waiting: dict[object, trio.lowlevel.Task] = {}
         self._ids: list[EntryId] = []
         self._coalescing: dict[str, Frame] = {}
 
     def start(self, last: EntryId) -> None:
         """Begin after ``last``, empty."""
         self.base = self.last = last
+
+    def wake(self) -> None:
+        """Have everybody look who waits for more."""
+        for task in self.waiting.values():
+            trio.lowlevel.reschedule(task)
+        self.waiting.clear()
 
     def frame(self, entry: Entry, *, says: EntryId | None) -> Frame:
         """Frame an entry as those in the window are."""

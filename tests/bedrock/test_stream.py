@@ -12,9 +12,10 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from sselib import JobFailed, ServerSentEvent
+from sselib import JobFailed, MemoryLog, ServerSentEvent
 from sselib.testing import ReceivedStream, advance, open_stream
 
+from ..test_log_contract import DistantLog
 from .service import DEMO, OTHER, STREAM, Service, Work, hold_to_schema, open_service
 
 CONNECTED = b": connected\n\n"
@@ -366,6 +367,25 @@ async def test_browsers_can_be_told_to_stop(tmp_path: Path) -> None:
             assert (stream.status, await stream.read_body()) == (204, b"")
         async with service.stream(job_id, headers={"last-event-id": "x-1-0"}) as stream:
             assert stream.status == 200
+
+
+async def test_another_server_of_the_same_log_streams_a_job_that_runs_here(tmp_path: Path) -> None:
+    """Its clients are told what ours are, as it happens, and what came before they did."""
+    log = DistantLog(MemoryLog())
+    here, there = tmp_path / "here", tmp_path / "there"
+    for directory in (here, there):
+        directory.mkdir()
+    async with open_service(here, log=log) as service, open_service(there, log=log) as other:
+        work = Work()
+        job_id = await submit_running(service, work)
+        async with other.stream(job_id) as stream:
+            assert said(await stream.receive()) == "status RUNNING"
+            await work.job.progress(0.5)
+            assert said(await stream.receive()) == "progress 0.5"
+            work.proceed.set()
+            assert await told(stream) == ["completed COMPLETED"]
+        async with other.stream(job_id) as stream:
+            assert await told(stream) == ["completed COMPLETED"]
 
 
 async def test_two_hundred_jobs_at_once(tmp_path: Path) -> None:
