@@ -35,7 +35,7 @@ from sselib.listening import Address
 from sselib.registry import StreamRegistry
 from sselib.stream import ASGIApp, Receive, Scope, Send, SendEvent
 
-SERVERS: Final = {"hypercorn": "sselib.hypercorn"}
+SERVERS: Final = {"sselib": "sselib.server", "hypercorn": "sselib.hypercorn"}
 
 # What a client that takes nothing is offered: more than the kernel keeps for it, many times.
 FLOOD: Final = b"x" * 65_536
@@ -387,9 +387,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.max_files is not None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (arguments.max_files, arguments.max_files))
-        accepting = logging.getLogger("trio.serve_listeners")
-        accepting.propagate = False
-        accepting.addFilter(lambda _: print("no more files", flush=True) is not None)
+        for accepting in map(logging.getLogger, ("sselib", "trio.serve_listeners")):
+            accepting.propagate = False
+            accepting.addFilter(lambda _: print("no more files", flush=True) is not None)
 
     async def say_goodbye() -> None:
         await trio.lowlevel.checkpoint()

@@ -16,7 +16,7 @@ import attrs
 from ..changes import TreeChange
 from .compare import compare
 from .hints import Hint
-from .snapshot import Entry, Index, entry_of, is_inside, walk
+from .snapshot import Entry, Index, entry_of, is_inside, let_settle, walk
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +131,7 @@ class Tree:
                 for directory, error in unreadable.items():
                     if self._known.get(directory) != after[directory]:  # else it was said before
                         logger.warning("cannot read %r: %s", directory, error.strerror)
+        let_settle(after)
         return News(
             gone={path: entry for path, entry in before.items() if after.get(path) != entry},
             come={path: entry for path, entry in after.items() if before.get(path) != entry},
