@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from sselib import open_sqlite_log
 from sselib.hypercorn import run
 from sselib.listening import Address
 from sselib.registry import StreamRegistry
+from sselib.stream import ASGIApp
 
 from .app import DEMO_TOKENS, open_app
 
@@ -32,6 +36,12 @@ def main() -> None:
         metavar="URL",
         type=_url,
         help="what clients reach this server by, for the URLs in answers (as they ask)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="keep projects and their sites here, instead of as long as the server runs",
     )
     parser.add_argument(
         "--token",
@@ -57,12 +67,27 @@ def main() -> None:
         sys.stdout.flush()
 
     run(
-        open_app(tokens=tokens, public_url=arguments.public_url),
+        _opened(arguments.data, tokens, arguments.public_url),
         host=arguments.host,
         port=arguments.port,
         registry=StreamRegistry(drain_window=DRAIN_WINDOW, farewell_retry=False),
         started=started,
     )
+
+
+@asynccontextmanager
+async def _opened(
+    data: Path | None, tokens: Mapping[str, str], public_url: str | None
+) -> AsyncIterator[ASGIApp]:
+    """Open the application over what is to be kept, or over nothing."""
+    async with AsyncExitStack() as stack:
+        log = None
+        if data is not None:
+            data.mkdir(parents=True, exist_ok=True)
+            log = await stack.enter_async_context(open_sqlite_log(data / "projects.db"))
+        yield await stack.enter_async_context(
+            open_app(log=log, data=data, tokens=tokens, public_url=public_url)
+        )
 
 
 def _url(text: str) -> str:
