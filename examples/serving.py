@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 import sselib
@@ -20,7 +21,10 @@ from sselib.listening import Address
 from sselib.registry import StreamRegistry
 from sselib.stream import ASGIApp
 
-SERVERS: Final = {"hypercorn": sselib.hypercorn.run, "sselib": sselib.run}
+SERVERS: Final[Mapping[str, Callable[..., None]]] = {
+    "hypercorn": sselib.hypercorn.run,
+    "sselib": sselib.run,
+}
 DRAIN_WINDOW: Final = (
     2.0  # seconds; what runs when the server is told to stop is interrupted anyway
 )
@@ -38,11 +42,16 @@ def add_options(parser: argparse.ArgumentParser, *, port: int) -> None:
         "--server", choices=SERVERS, default="hypercorn", help="run on this (%(default)s)"
     )
     parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="keep files here, instead of as long as the server runs; and jobs, without --log",
+    )
+    parser.add_argument(
         "--log",
         type=_log,
-        default="memory",
         metavar="LOG",
-        help="keep jobs and events here: memory, sqlite:PATH, or a redis:// URL (%(default)s)",
+        help="keep jobs and their events here: memory, sqlite:PATH, or a redis:// URL (memory)",
     )
     parser.add_argument(
         "--reuse-port",
@@ -61,13 +70,17 @@ def run(
     """Be the process of an example: as the options say, until SIGINT or SIGTERM.
 
     Args:
-        arguments: What :func:`add_options` has added, parsed.
+        arguments: What :func:`add_options` has added, parsed. The directory ``data`` is made.
         open_app: Opens the application over a log.
         registry: Keeps the streams. ``None``: one that says nothing when it ends them, since what
             these APIs may say is documented to the byte.
         started: Returns what to print, given where the server is found: ``http://host:port``.
     """
-    if arguments.reuse_port and arguments.log == "memory":
+    log_name = arguments.log or "memory"
+    if arguments.data is not None:
+        arguments.data.mkdir(parents=True, exist_ok=True)
+        log_name = arguments.log or f"sqlite:{arguments.data / 'log.db'}"
+    if arguments.reuse_port and log_name == "memory":
         sys.exit("--reuse-port needs a log that the processes share: sqlite:PATH or redis://...")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
@@ -77,7 +90,7 @@ def run(
 
     try:
         SERVERS[arguments.server](
-            _over(arguments.log, open_app),
+            _over(log_name, open_app),
             host=arguments.host,
             port=arguments.port,
             reuse_port=arguments.reuse_port,

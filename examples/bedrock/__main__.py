@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from sselib.registry import StreamRegistry
 
@@ -28,19 +27,11 @@ def main() -> None:
         help="requests that a key may make per minute (%(default)s)",
     )
     parser.add_argument(
-        "--directory",
-        type=Path,
-        metavar="DIR",
-        help="keep files and overlays here, instead of as long as the server runs",
-    )
-    parser.add_argument(
         "--end-ids",
         action="store_true",
         help="give the last event of a stream an id, so that browsers do not come back for more",
     )
     arguments = parser.parse_args()
-    if arguments.directory is not None:
-        arguments.directory.mkdir(parents=True, exist_ok=True)
     # What one client may open is limited by its key, in the API's own words.
     registry = StreamRegistry(
         farewell_retry=False, max_streams_per_client=None, drain_window=serving.DRAIN_WINDOW
@@ -49,7 +40,7 @@ def main() -> None:
         arguments,
         lambda log: open_app(
             log=log,
-            directory=arguments.directory,
+            directory=arguments.data,
             rate_limit=arguments.rate_limit,
             ids="end" if arguments.end_ids else "none",
         ),

@@ -37,7 +37,9 @@ def main() -> None:
     tokens = {token: token for token in arguments.token} if arguments.token else DEMO_TOKENS
     serving.run(
         arguments,
-        lambda log: open_app(log=log, tokens=tokens, public_url=arguments.public_url),
+        lambda log: open_app(
+            log=log, data=arguments.data, tokens=tokens, public_url=arguments.public_url
+        ),
         started=partial(started, token=next(iter(tokens))),
     )
 
