@@ -39,7 +39,7 @@ test: lint async types coverage wheel
 	@touch $@
 
 .venv/dev: pyproject.toml | .venv/pip
-	$(BIN)/pip install --quiet --editable '.[hypercorn,examples,testing]' --group dev
+	$(BIN)/pip install --quiet --editable '.[hypercorn,redis,examples,testing]' --group dev
 	@touch .venv/demo $@
 
 # ---- the gates -----------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ coverage: .venv/dev
 PYTHONS := 3.11 3.12 3.13
 OLDEST := 3.11
 # These test other things, or with frameworks and browsers.
-NOT_THE_LIBRARY := test_packaging.py test_readme.py test_frameworks.py file_updates
+NOT_THE_LIBRARY := test_packaging.py test_readme.py test_frameworks.py file_updates dex
 
 wheel: .venv/dev
 	rm -rf build/dist build/wheel
@@ -101,7 +101,7 @@ wheel-on-%:
 	$(call python,$*) -m venv --without-pip --clear build/wheel/$*
 	$(INSTALL) build/dist/*.whl 'pytest>=9'
 	cd build/wheel && $*/bin/python -m pytest -c /dev/null --noconftest tests/test_packaging.py
-	$(INSTALL) 'sselib[hypercorn,examples,testing]' --group tests
+	$(INSTALL) 'sselib[hypercorn,redis,examples,testing]' --group tests
 	cd build/wheel && $*/bin/python -m pytest $(NOT_THE_LIBRARY:%=--ignore=tests/%)
 
 # A shim of pyenv starts only when it is told which of pyenv's versions to take.

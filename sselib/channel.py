@@ -25,7 +25,7 @@ from .events import ServerSentEvent
 from .log import ORIGIN, EventLog, LocalEventLog, NewEntry, Page
 from .log.memory import MemoryLog
 from .subscription import Lag, Replay, Subscription
-from .window import IDS, Ids, Window
+from .window import IDS, Ids, Render, Window
 
 # A subscriber that is a little behind is served from the window, one that is further behind from
 # the log. As much as a default history, and little enough for a thousand channels.
@@ -65,6 +65,8 @@ class EventChannel:
         topic: The topic's name in the log.
         window_entries: The most entries to keep framed for subscribers. ``None``: no bound.
         window_bytes: The most bytes of them. ``None``: no bound.
+        render: Subscribers are given what this pure function makes of each event, some events or
+            none, instead of the event itself. It may not raise.
         on_change: For a log that is not of this process: called when the log has something new,
             so that somebody awaits :meth:`pull`. :func:`sselib.open_topics` does that.
 
@@ -84,6 +86,7 @@ class EventChannel:
         *,
         window_entries: int | None = DEFAULT_WINDOW_ENTRIES,
         window_bytes: int | None = DEFAULT_WINDOW_BYTES,
+        render: Render | None = None,
         on_change: Callable[[EventChannel], None] | None = None,
     ) -> None:
         for name, bound in (("window_entries", window_entries), ("window_bytes", window_bytes)):
@@ -97,6 +100,7 @@ class EventChannel:
         self._on_change = on_change
         self._window_entries = window_entries
         self._window_bytes = window_bytes
+        self._render = render
         self._window = self._new_window()
         self._subscriptions: dict[Subscription, None] = {}
         self._unwatch: Callable[[], None] | None = None
@@ -341,7 +345,9 @@ class EventChannel:
         self._window = self._new_window()
 
     def _new_window(self) -> Window:
-        return Window(max_entries=self._window_entries, max_bytes=self._window_bytes)
+        return Window(
+            max_entries=self._window_entries, max_bytes=self._window_bytes, render=self._render
+        )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as event streams need it, without I/O: response heads, and chunked bodies both ways.
+"""HTTP/1.1 as event streams need it, without I/O: response heads, and bodies both ways.
 
 Requests, and heads that a peer sent, are h11's: it is thorough, and there is one of them for each
 connection. Bodies are decoded here. h11 makes an object of every chunk, and in an event stream
@@ -40,6 +40,8 @@ _name: Final = re.compile(_TOKEN).fullmatch
 _value: Final = re.compile(rb"(?:%b(?:%b*%b)?)?" % (_VISIBLE, _TEXT, _VISIBLE)).fullmatch
 _reason: Final = re.compile(_TEXT + b"*").fullmatch
 
+_Match = Callable[[bytes, int], re.Match[bytes] | None]
+
 _DIGITS: Final = 16  # more bytes than anybody has
 _EXTENSION: Final = rb"{0,%d}" % MAX_EXTENSION_BYTES
 # Spaces behind the digits are no part of the standard, but servers pad, and h11 lets them.
@@ -47,11 +49,12 @@ _PADDING: Final = rb"(?:;%b%b|[ \t]%b)" % (_TEXT, _EXTENSION, _EXTENSION)
 _LINE: Final = rb"([0-9A-Fa-f]{1,%d})%b\r\n" % (_DIGITS, _PADDING)
 _first_line: Final = re.compile(_LINE).match
 _next_line: Final = re.compile(rb"\r\n" + _LINE).match
-_trailer: Final = re.compile(rb"(?:%b:%b*\r\n)*\r\n" % (_TOKEN, _TEXT)).match
+_fields: Final = re.compile(rb"(?:%b:%b*\r\n)*\r\n" % (_TOKEN, _TEXT)).match
 
 _CRLF: Final = b"\r\n"
 _MAX_LINE_BYTES: Final = _DIGITS + 1 + MAX_EXTENSION_BYTES + len(_CRLF)
 _LONG_TRAILER: Final = f"the fields behind the last chunk exceed {MAX_TRAILER_BYTES} bytes"
+_COMPLETE: Final = "the body is complete: these bytes belong to what comes next"
 _SHOWN_BYTES: Final = 20  # of what is malformed, in an error
 
 _STATUS_LINES: Final = {
@@ -73,9 +76,8 @@ def encode_head(
         reason: The words behind the status code. ``None``: those of the standard, if it has any.
 
     Raises:
-        TypeError: A name or a value is not bytes.
-        ValueError: A name that is no token; a value with a control character in it, or with
-            white space around it; a reason with a control character; a status that is no code.
+        TypeError, ValueError: A header is none, as :func:`check_header` says; a reason has a
+            control character in it; a status is no code.
     """
     if reason is None and status in _STATUS_LINES:
         parts = [_STATUS_LINES[status]]
@@ -86,18 +88,29 @@ def encode_head(
             raise ValueError(f"a reason may not contain a control character: {reason!r}")
         parts = [b"HTTP/1.1 %d %b\r\n" % (status, reason or b"")]
     for name, value in headers:
-        if type(name) is not bytes or type(value) is not bytes:
-            raise TypeError(f"a header is two bytes, a name and a value: {name!r}: {value!r}")
-        if not _name(name):
-            raise ValueError(f"the name of a header must be a token: {name!r}: {value!r}")
-        if not _value(value):
-            raise ValueError(
-                "the value of a header may not contain CR, LF, NUL or another control character, "
-                f"nor begin or end with white space: {name!r}: {value!r}"
-            )
+        check_header(name, value)
         parts += (name, b": ", value, b"\r\n")
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def check_header(name: bytes, value: bytes) -> None:
+    """Refuse what is no header, or would become another one.
+
+    Raises:
+        TypeError: The name or the value is not bytes.
+        ValueError: The name is no token; the value has a control character in it, or white space
+            around it, which its reader would drop.
+    """
+    if type(name) is not bytes or type(value) is not bytes:
+        raise TypeError(f"a header is two bytes, a name and a value: {name!r}: {value!r}")
+    if not _name(name):
+        raise ValueError(f"the name of a header must be a token: {name!r}: {value!r}")
+    if not _value(value):
+        raise ValueError(
+            "the value of a header may not contain CR, LF, NUL or another control character, "
+            f"nor begin or end with white space: {name!r}: {value!r}"
+        )
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -121,7 +134,7 @@ class ChunkedDecoder:
         self.complete = False
         self.rest = b""
         self._left = 0  # bytes of the present chunk that have not come
-        self._expected = _first_line  # behind them: what matches it
+        self._expected: _Match = _first_line  # behind them: what matches this
         self._partial = b""  # the beginning of that
         self._fault: str | None = None
 
@@ -136,7 +149,7 @@ class ChunkedDecoder:
         if self._fault is not None:
             raise InvalidHTTP(self._fault)
         if self.complete:
-            raise ValueError("the body is complete: these bytes belong to what comes next")
+            raise ValueError(_COMPLETE)
         if self._partial or not isinstance(data, bytes):
             data = self._partial + bytes(data)
             self._partial = b""
@@ -173,9 +186,50 @@ class ChunkedDecoder:
         return body
 
 
-def _fault_in(
-    partial: bytes, expected: Callable[[bytes, int], re.Match[bytes] | None]
-) -> str | None:
+class PlainDecoder:
+    """Take a body that is not chunked: of a length that was told, or up to the connection's end.
+
+    Args:
+        length: Its bytes. ``None``: it ends with the connection, and is never complete before.
+
+    Attributes:
+        length: As given.
+        complete: As in :class:`ChunkedDecoder`.
+        rest: As in :class:`ChunkedDecoder`.
+    """
+
+    __slots__ = ("_left", "complete", "length", "rest")
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+        self.complete = length == 0
+        self.rest = b""
+        self._left = length
+
+    def feed(self, data: bytes | bytearray | memoryview) -> bytes:
+        """Take the next bytes and return those that are the body's.
+
+        Raises:
+            ValueError: The body was complete before.
+        """
+        if self.complete:
+            raise ValueError(_COMPLETE)
+        body = bytes(data)
+        if self._left is not None:
+            body, self.rest = body[: self._left], body[self._left :]
+            self._left -= len(body)
+            self.complete = self._left == 0
+        return body
+
+
+def _trailer(data: bytes, start: int) -> re.Match[bytes] | None:
+    # Fields are looked at once, when their end has come, and not again with each byte of them.
+    if data.startswith(_CRLF, start) or data.find(_CRLF * 2, start) >= 0:
+        return _fields(data, start)
+    return None
+
+
+def _fault_in(partial: bytes, expected: _Match) -> str | None:
     """Say why this can never be the beginning of what is expected, if it cannot."""
     if expected is _trailer:
         if len(partial) > MAX_TRAILER_BYTES:

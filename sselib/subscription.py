@@ -32,7 +32,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
 
     Programs iterate it, or call :meth:`receive`, and get each event as a client would read it
     from the wire. What writes to a socket calls :meth:`take` for bytes and :meth:`wait` when
-    there are none. One task at a time uses it.
+    there are none. One task at a time uses it, in one of the two ways.
 
     Iterating stops at the topic's end, and when the channel is closed or the topic deleted.
 
@@ -57,6 +57,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         "_on_start",
         "_pause",
         "_replay",
+        "_rest",
         "_topic",
         "_until",
         "_window",
@@ -92,6 +93,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         self._mode = IDS.index(ids)
         self._gap_event = gap_event
         self._backlog: list[Frame] = []  # a snapshot or a page, the next one last
+        self._rest: list[ServerSentEvent] = []  # of a frame that receive() has begun, reversed
         self._after = ORIGIN  # everything owed up to here is given, or in the backlog
         self._floor = ORIGIN  # what is gone before this was never owed
         self._next: int | None = None  # the number in the window; None: not inside, as far as known
@@ -129,17 +131,17 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             trio.ClosedResourceError: The subscription is closed.
         """
         self._check_open()
-        while self.is_ready():
+        while not self._rest and self.is_ready():
             if self._backlog:
                 frame = self._backlog.pop()
-                event = frame.read()
+                self._rest.extend(reversed(frame.read()))
                 self._gave_from_backlog(frame)
             else:
                 start, _ = self._ready_in_window()
-                event = self._window.frames[start].read()
-                self._gave_from_window(start + 1, 0 if event is None else 1)
-            if event is not None:
-                return event
+                self._rest.extend(reversed(self._window.frames[start].read()))
+                self._gave_from_window(start + 1, 1 if self._rest else 0)
+        if self._rest:
+            return self._rest.pop()
         if self.finished:
             raise trio.EndOfChannel
         raise trio.WouldBlock
@@ -163,7 +165,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         """
         self._check_open()
         if self._backlog:
-            return self._take_backlog(limit)
+            batch = self._take_backlog(limit)
+            return batch if batch.data else self.take_batch(limit)
         start, stop = self._ready_in_window()
         if start == stop:
             return None
@@ -180,7 +183,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             size += len(piece)
             if size > limit and pieces:
                 break
-            pieces.append(piece)
+            if piece:  # else it was rendered to nothing
+                pieces.append(piece)
             self._gave_from_backlog(self._backlog.pop())
         return Batch(b"".join(pieces))
 
@@ -282,6 +286,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         """Give up the subscription: whoever waits in it gets :exc:`trio.ClosedResourceError`."""
         self._closed = True
         self._backlog.clear()
+        self._rest.clear()
         self.wake()
 
     async def aclose(self) -> None:
@@ -310,7 +315,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
 
     async def _join(self) -> None:
         """Stand where somebody who knows nothing begins."""
-        frames = self._gap_notice()
+        frames: list[Frame] = []
         if self._replay == "history":
             head = await self._log.head(self._topic)
             self._after = ORIGIN
@@ -321,15 +326,19 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             if snapshot.end is not None:
                 entries.append(snapshot.end)
             # An entry of a snapshot does not vouch for what came before it: only the last one
-            # says an id, the one that the whole snapshot stands for.
-            frames += [Frame(entry, says=None) for entry in entries[:-1]]
+            # that is anything on the wire says an id, the one the whole snapshot stands for.
+            says = None if head is None else head.last
+            for entry in reversed(entries):
+                frame = self._window.frame(entry, says=says)
+                if frame.wire[self._mode]:
+                    says = None
+                frames.append(frame)
             if head is not None:
-                frames += [Frame(entry, says=head.last) for entry in entries[-1:]]
                 self._after = head.last
         if head is not None:
             self._floor = head.floor if self._replay == "history" else head.last
         self._next = None
-        self._backlog = frames[::-1]
+        self._backlog = frames + self._gap_notice()[::-1]
         if head is None and self._window.last > ORIGIN:
             self._stop_here()  # What is in the window was deleted.
         self._start_window(ORIGIN if head is None else head.last)
@@ -348,7 +357,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             return
         # A state entry from before the floor vouches for nothing before it, as in a snapshot.
         frames = [
-            Frame(entry, says=None if entry.id < self._floor else entry.id)
+            self._window.frame(entry, says=None if entry.id < self._floor else entry.id)
             for entry in page.entries
             if self._until is None or entry.id <= self._until
         ]
@@ -397,7 +406,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         return start, stop
 
     def _gave_from_backlog(self, frame: Frame) -> None:
-        self._gave(frame, 0 if frame.id is None else 1)
+        self._gave(frame, 1 if frame.id is not None and frame.wire[self._mode] else 0)
 
     def _gave_from_window(self, stop: int, given: int) -> None:
         window = self._window

@@ -4,6 +4,10 @@ A frame is made when its entry comes in and is shared from then on. An entry tha
 superseded while it is still in the window becomes nothing, so that a subscriber who is behind is
 not sent progress that is already outdated.
 
+What is framed is the entry's own block, or what a channel's ``render`` makes of its event: some
+events, or none. It is called where the frame is made, so once for each entry that comes in, and
+its events share the entry's id and fate.
+
 The window never differs from the log: it is fed pages of the log in order, and knows the id
 before its first entry (``base``) and the id up to which it has asked (``last``). Everything owed
 between the two is in it.
@@ -12,6 +16,7 @@ between the two is in it.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import attrs
@@ -27,6 +32,12 @@ Ids: TypeAlias = Literal["none", "end", "all"]
 
 IDS: Final[tuple[str, ...]] = get_args(Ids)
 
+Render: TypeAlias = Callable[[ServerSentEvent], Iterable[ServerSentEvent]]
+"""Returns the events that subscribers are given for one that was published: some, or none.
+
+It is pure: the same events for the same one, and no error, which would be the publisher's.
+"""
+
 _ALL: Final = IDS.index("all")
 
 
@@ -36,21 +47,31 @@ class Frame:
     Attributes:
         id: The entry's id; ``None`` for a notice that no log holds.
         is_end: Whether it is the end entry.
-        wire: The bytes, one for each of :data:`IDS` in their order. They are empty once the entry
-            is owed to nobody.
+        wire: The bytes, one for each of :data:`IDS` in their order. They are empty if the entry
+            was rendered to nothing, and once it is owed to nobody.
     """
 
-    __slots__ = ("_event", "id", "is_end", "key", "wire")
+    __slots__ = ("_events", "id", "is_end", "key", "wire")
 
-    def __init__(self, entry: Entry, *, says: EntryId | None) -> None:
-        """Frame an entry that says ``says`` as its id: its own, the head's in a snapshot, none."""
-        block = entry.content.block
-        framed = block if says is None else f"id: {says}\n".encode() + block
+    def __init__(self, entry: Entry, *, says: EntryId | None, render: Render | None = None) -> None:
+        """Frame an entry that says ``says`` as its id: its own, the head's in a snapshot, none.
+
+        Of several events that it is rendered to, the last one says it.
+        """
+        before, block = b"", entry.content.block
+        if render is not None:
+            (event,) = EventStreamDecoder(max_event_bytes=None).feed(block)
+            *others, block = [b"", *map(_encode_bare, render(event))]
+            before = b"".join(others)
+        bare = before + block
+        framed = bare
+        if says is not None and block:
+            framed = before + f"id: {says}\n".encode() + block
         self.id: EntryId | None = entry.id
         self.key = entry.content.key
         self.is_end = entry.content.end
-        self.wire = (block, framed if self.is_end else block, framed)
-        self._event: ServerSentEvent | None = None
+        self.wire = (bare, framed if self.is_end else bare, framed)
+        self._events: tuple[ServerSentEvent, ...] | None = None
 
     @classmethod
     def of_notice(cls, item: ServerSentEvent | Comment) -> Frame:
@@ -64,20 +85,20 @@ class Frame:
         frame.key = None
         frame.is_end = False
         frame.wire = (bare, bare, forgetting)
-        frame._event = None  # noqa: SLF001 # it is a constructor
+        frame._events = None  # noqa: SLF001 # it is a constructor
         return frame
 
-    def read(self) -> ServerSentEvent | None:
-        """Return the event that a client reads from this frame, ids and all; ``None`` if none."""
-        if self._event is None:
-            for event in EventStreamDecoder(max_event_bytes=None).feed(self.wire[_ALL]):
-                self._event = event
-        return self._event
+    def read(self) -> tuple[ServerSentEvent, ...]:
+        """Return the events that a client reads from this frame, ids and all."""
+        if self._events is None:
+            decoder = EventStreamDecoder(max_event_bytes=None)
+            self._events = tuple(decoder.feed(self.wire[_ALL]))
+        return self._events
 
     def vanish(self) -> None:
         """Become nothing, for everybody who has not been given it yet."""
         self.wire = (b"", b"", b"")
-        self._event = None
+        self._events = None
 
 
 class Listener(Protocol):
@@ -123,6 +144,7 @@ class Window:
     Args:
         max_entries: The most frames. ``None`` lifts the bound.
         max_bytes: The most bytes of frames. ``None`` lifts the bound.
+        render: What to frame instead of the entries' own events.
 
     Attributes:
         base: The id before the first frame; ``None`` until :meth:`start`.
@@ -134,9 +156,12 @@ class Window:
         listening: Who waits for more, and the listener that is told.
     """
 
-    def __init__(self, *, max_entries: int | None, max_bytes: int | None) -> None:
+    def __init__(
+        self, *, max_entries: int | None, max_bytes: int | None, render: Render | None = None
+    ) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
+        self._render = render
         self.base: EntryId | None = None
         self.last = ORIGIN
         self.first = 0
@@ -188,6 +213,10 @@ class Window:
         self._batch = Batch(data, number, len(pieces), what)
         return self._batch
 
+    def frame(self, entry: Entry, *, says: EntryId | None) -> Frame:
+        """Frame an entry as those in the window are."""
+        return Frame(entry, says=says, render=self._render)
+
     def number_after(self, id: EntryId) -> int | None:
         """Return the number of the first frame after ``id``.
 
@@ -222,7 +251,7 @@ class Window:
 
     def _add(self, entry: Entry) -> None:
         content = entry.content
-        frame = Frame(entry, says=entry.id)
+        frame = self.frame(entry, says=entry.id)
         if content.clear:
             for superseded in self._coalescing.values():
                 self._vanish(superseded)
@@ -262,3 +291,9 @@ class Window:
         self.first += count
         del self.frames[:count]
         del self._ids[:count]
+
+
+def _encode_bare(event: ServerSentEvent) -> bytes:
+    if event.id is not None or event.retry is not None:
+        raise ValueError(f"render may give events no id and no retry: {event!r}")
+    return encode(event)

@@ -21,6 +21,7 @@ from sselib.http1 import (
     MAX_EXTENSION_BYTES,
     MAX_TRAILER_BYTES,
     ChunkedDecoder,
+    PlainDecoder,
     encode_chunk,
     encode_head,
 )
@@ -305,6 +306,36 @@ def test_whatever_we_accept_h11_accepts(stream: bytes, places: list[int]) -> Non
 def test_nothing_else_is_raised(stream: bytes) -> None:
     """Any bytes at all are a body, the beginning of one, or malformed."""
     assert read([stream]).state in {"open", "complete", "malformed"}
+
+
+@pytest.mark.parametrize(
+    ("length", "stream", "body"),
+    [
+        (5, b"hello", b"hello"),
+        (5, b"hel", b"hel"),
+        (5, b"hello, world", b"hello"),
+        (None, b"hello, world", b"hello, world"),
+    ],
+)
+def test_a_plain_body_has_its_length(length: int | None, stream: bytes, body: bytes) -> None:
+    """A body of a known length ends there, and one of unknown length with the connection."""
+    for chunks in every_cut(stream):
+        decoder = PlainDecoder(length)
+        found, rest = b"", b""
+        for chunk in chunks:
+            if decoder.complete:
+                rest += chunk
+            else:
+                found += decoder.feed(memoryview(chunk))
+        assert (found, decoder.complete) == (body, len(body) == length)
+        assert decoder.rest + rest == stream[len(body) :]
+
+
+def test_an_empty_body_is_complete_from_the_start() -> None:
+    """A body of no bytes takes none."""
+    assert PlainDecoder(0).complete
+    with pytest.raises(ValueError, match="complete"):
+        PlainDecoder(0).feed(b"")
 
 
 # ---- heads ---------------------------------------------------------------------------------------
