@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from . import codec, hypercorn
+from . import burst, codec, connect, fanout, hypercorn, stalled
 
-BENCHMARKS: Final = {"codec": codec, "hypercorn": hypercorn}
+BENCHMARKS: Final[dict[str, Any]] = {
+    "connect": connect,
+    "fanout": fanout,
+    "burst": burst,
+    "stalled": stalled,
+    "codec": codec,
+    "hypercorn": hypercorn,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
