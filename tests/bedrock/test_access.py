@@ -75,6 +75,7 @@ async def test_without_a_key_everything_is_the_same(
     reply = await service.call("GET", path, headers=headers)
     assert reply.status == 401
     assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["www-authenticate"] == "Bearer"
     assert documented(reply) == UNAUTHORIZED
 
 
