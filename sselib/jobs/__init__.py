@@ -27,3 +27,4 @@ from .running import JOB as JOB
 from .running import JobKind as JobKind
 from .running import Outcome as Outcome
 from .running import RunningJob as RunningJob
+from .running import Work as Work
