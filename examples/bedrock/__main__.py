@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from sselib import open_sqlite_log
 from sselib.hypercorn import run
 from sselib.listening import Address
 from sselib.registry import StreamRegistry
+from sselib.stream import ASGIApp
+from sselib.window import Ids
 
 from .app import DEMO_KEYS, RATE_LIMIT, open_app
 
@@ -37,7 +42,7 @@ def main() -> None:
         "--directory",
         type=Path,
         metavar="DIR",
-        help="keep files and overlays here, instead of as long as the server runs",
+        help="keep jobs, files and overlays here, instead of as long as the server runs",
     )
     parser.add_argument(
         "--end-ids",
@@ -46,8 +51,6 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    if arguments.directory is not None:
-        arguments.directory.mkdir(parents=True, exist_ok=True)
 
     def started(addresses: list[Address]) -> None:
         ((key, account),) = DEMO_KEYS.items()
@@ -58,8 +61,8 @@ def main() -> None:
         sys.stdout.flush()
 
     run(
-        open_app(
-            directory=arguments.directory,
+        _opened(
+            arguments.directory,
             rate_limit=arguments.rate_limit,
             ids="end" if arguments.end_ids else "none",
         ),
@@ -70,6 +73,20 @@ def main() -> None:
         registry=StreamRegistry(farewell_retry=False, max_streams_per_client=None),
         started=started,
     )
+
+
+@asynccontextmanager
+async def _opened(directory: Path | None, *, rate_limit: int, ids: Ids) -> AsyncIterator[ASGIApp]:
+    """Open the application, over a directory if there is one."""
+    async with AsyncExitStack() as stack:
+        log, files = None, None
+        if directory is not None:
+            files = directory / "files"
+            files.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 # nobody waits yet
+            log = await stack.enter_async_context(open_sqlite_log(directory / "jobs.sqlite"))
+        yield await stack.enter_async_context(
+            open_app(log=log, directory=files, rate_limit=rate_limit, ids=ids)
+        )
 
 
 def _count(text: str) -> int:

@@ -90,9 +90,9 @@ def start_server(tmp_path: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
-def large(box: tuple[int, int, int, int]) -> bytes:
-    """Return a drawing that takes a moment to compare."""
-    return png(plan(box).resize((3200, 2400)))
+def large(box: tuple[int, int, int, int], scale: int = 8) -> bytes:
+    """Return a drawing that takes a moment to compare, or at twice that scale some seconds."""
+    return png(plan(box).resize((400 * scale, 300 * scale)))
 
 
 def test_the_client_compares_two_drawings(start_server: Start, tmp_path: Path) -> None:
@@ -184,6 +184,29 @@ def test_files_survive_in_a_directory(start_server: Start, tmp_path: Path) -> No
     (last,) = [line[4:] for line in body_bytes.decode().splitlines() if line.startswith("id: ")]
     headers = DEMO | {"Last-Event-ID": last}
     assert requests.get(url, headers=headers, timeout=PATIENCE).status_code == 204
+
+
+def test_jobs_survive_a_server_that_is_killed(start_server: Start, tmp_path: Path) -> None:
+    """What it had finished is there, and what it had not is told to have been interrupted."""
+    server = start_server("--directory", str(tmp_path / "store"))
+    done = server.compare(png(plan(DOOR)), png(plan(WINDOW)))
+    with requests.get(
+        f"{server.url}/jobs/{done}/stream", headers=DEMO, stream=True, timeout=PATIENCE
+    ) as response:
+        end = response.content.split(b"\n\n")[-2]
+    running = server.compare(large(DOOR, 16), large(WINDOW, 16))
+    with requests.get(
+        f"{server.url}/jobs/{running}/stream", headers=DEMO, stream=True, timeout=PATIENCE
+    ) as response:
+        assert b"event: progress" in response.iter_lines()
+        server.process.kill()
+        server.process.wait()
+    server = start_server("--directory", str(tmp_path / "store"))
+    url = f"{server.url}/jobs/{done}/stream"
+    with requests.get(url, headers=DEMO, stream=True, timeout=PATIENCE) as response:
+        assert response.content == b": connected\n\n" + end + b"\n\n"
+    job = server.send("GET", f"/jobs/{running}")["data"]
+    assert (job["status"], job["error"]["code"]) == ("FAILED", "interrupted")
 
 
 def test_the_process_is_gone_soon_after_a_signal(start_server: Start) -> None:
