@@ -191,7 +191,7 @@ async def test_a_form_that_is_broken_is_refused() -> None:
         ),
         (
             "/parse",
-            b'{"source_document_id": "", "parameters": {"chunking_options": {"chunk_overlap": 1.5}}}',
+            b'{"source_document_id":"","parameters":{"chunking_options":{"chunk_overlap":1.5}}}',
             [("body.parameters.chunking_options.chunk_overlap", "type_error")],
         ),
         (
