@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from .channel import ChannelStatistics as ChannelStatistics
 from .channel import EventChannel as EventChannel
+from .client import EventSource as EventSource
+from .client import EventSourceStatistics as EventSourceStatistics
+from .client import Interruption as Interruption
+from .client import RetryPolicy as RetryPolicy
+from .client import open_event_source as open_event_source
 from .codec import EventStreamDecoder as EventStreamDecoder
 from .codec import encode as encode
 from .errors import ChannelEnded as ChannelEnded
+from .errors import EventSourceFailed as EventSourceFailed
 from .errors import EventTooLarge as EventTooLarge
 from .errors import InvalidEventData as InvalidEventData
+from .errors import InvalidHTTP as InvalidHTTP
+from .errors import InvalidLog as InvalidLog
 from .errors import InvalidTransition as InvalidTransition
 from .errors import JobFailed as JobFailed
 from .errors import LocalError as LocalError
+from .errors import LogUnavailable as LogUnavailable
+from .errors import ProxyRefused as ProxyRefused
 from .errors import RemoteError as RemoteError
 from .errors import SselibError as SselibError
 from .errors import SubscriptionLagged as SubscriptionLagged
@@ -33,6 +43,10 @@ from .log import NewEntry as NewEntry
 from .log import Resumption as Resumption
 from .log import Retention as Retention
 from .log.memory import MemoryLog as MemoryLog
+from .log.sqlite import SQLiteLog as SQLiteLog
+from .log.sqlite import open_sqlite_log as open_sqlite_log
+from .server import run as run
+from .server import serve as serve
 from .stream import EventStream as EventStream
 from .stream import StreamPolicy as StreamPolicy
 from .subscription import Subscription as Subscription

@@ -15,6 +15,7 @@ Spec: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-strea
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from .errors import EventTooLarge
@@ -72,6 +73,7 @@ class EventStreamDecoder:
         max_event_bytes: The most bytes that the ``data``, ``event`` and ``id`` lines of one event
             may take on the wire, together with the line of any kind that comes next. Line ends
             and lines of other kinds that are complete do not count. ``None`` lifts the bound.
+        on_comment: Called with each comment line, while :meth:`feed` comes to it.
 
     Attributes:
         last_event_id: The last event ID string of the stream: what to send as ``Last-Event-ID``
@@ -93,6 +95,7 @@ class EventStreamDecoder:
         "_failed",
         "_id",
         "_max_event_bytes",
+        "_on_comment",
         "_partial",
         "_size",
         "last_event_id",
@@ -104,6 +107,7 @@ class EventStreamDecoder:
         *,
         last_event_id: str = "",
         max_event_bytes: int | None = DEFAULT_MAX_EVENT_BYTES,
+        on_comment: Callable[[Comment], object] | None = None,
     ) -> None:
         ServerSentEvent("", id=last_event_id)  # The rules for an id have one place.
         if last_event_id is None:
@@ -113,6 +117,7 @@ class EventStreamDecoder:
         self.last_event_id: str = last_event_id
         self.reconnection_time: int | None = None
         self._max_event_bytes = max_event_bytes
+        self._on_comment = on_comment
         # The buffers of the standard. Data is one buffer and not a list of lines: lines of two
         # bytes each, as objects, would take eight times the bound.
         self._id = last_event_id
@@ -217,6 +222,8 @@ class EventStreamDecoder:
                 self._take_retry(value)
                 continue
             else:
+                if not name and self._on_comment is not None:
+                    self._on_comment(Comment(value.decode("utf-8", "replace")))
                 continue
             self._size += len(line)
 

@@ -9,8 +9,13 @@
     │   ├── SubscriptionLagged     a subscriber fell behind what its log keeps
     │   ├── InvalidTransition      a job cannot go from its state to that one
     │   ├── JobFailed              raised by work: its job fails, with a message for its clients
-    │   └── TooManyJobs            a runner holds as many jobs as it may
+    │   ├── TooManyJobs            a runner holds as many jobs as it may
+    │   ├── ProxyRefused           the environment names a proxy, and we speak to none
+    │   ├── LogUnavailable         where a log is kept cannot be read or written now
+    │   └── InvalidLog             what is kept there is no log that we can use
     └── RemoteError                the peer did it
+        ├── EventSourceFailed      it gives us no event stream, and asking again is no use
+        ├── InvalidHTTP            its HTTP is malformed, or exceeds a bound
         ├── EventTooLarge          an event of the peer exceeds the bound
         └── InvalidEventData       data is not the JSON, or not of the type, asked for
 
@@ -23,6 +28,18 @@ attributes; no message needs to be parsed.
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+FailureReason = Literal[
+    "status",
+    "content type",
+    "content encoding",
+    "redirect",
+    "certificate",
+    "last event id",
+    "gave up",
+]
 
 
 class SselibError(Exception):
@@ -126,6 +143,84 @@ class TooManyJobs(LocalError):
     def __init__(self, max_jobs: int) -> None:
         super().__init__(f"{max_jobs} jobs are held, and none of them is finished")
         self.max_jobs = max_jobs
+
+
+class ProxyRefused(LocalError):
+    """The environment says to reach the server by way of a proxy, which we do not.
+
+    Attributes:
+        variable: The environment variable that says so, in lower case.
+        url: What was to be reached.
+    """
+
+    def __init__(self, variable: str, url: str) -> None:
+        super().__init__(
+            f"{variable} is set in the environment, and event sources use no proxy: except the "
+            f"server of {url} by no_proxy, or say how to connect"
+        )
+        self.variable = variable
+        self.url = url
+
+
+class EventSourceFailed(RemoteError):
+    """An event source has ended for good without what was asked for.
+
+    Attributes:
+        reason: Why.
+
+            - ``"status"``: the response has a status that is no event stream's and is not to be
+              tried again;
+            - ``"content type"``: it is not ``text/event-stream``;
+            - ``"content encoding"``: it is compressed, although we do not ask for that;
+            - ``"redirect"``: it leads nowhere, to too many places, or out of TLS;
+            - ``"certificate"``: the server cannot show that it is who it says;
+            - ``"last event id"``: the stream has an id that cannot be sent back in a header;
+            - ``"gave up"``: it was tried as often as the policy allows.
+        url: Where that was.
+        status: The status of the response, if there was one.
+    """
+
+    def __init__(
+        self, reason: FailureReason, url: str, message: str, *, status: int | None = None
+    ) -> None:
+        super().__init__(f"{url}: {message}")
+        self.reason = reason
+        self.url = url
+        self.status = status
+
+
+class InvalidHTTP(RemoteError):
+    """The peer does not speak HTTP/1.1 as its standard says, or exceeds a bound in it."""
+
+
+class LogUnavailable(LocalError):
+    """Where a log is kept cannot be read or written now: a full disk, a server that is gone.
+
+    An append that raises it was not acknowledged. What has become of it, the log's own ``append``
+    says; repeating it with the same token is safe.
+
+    Attributes:
+        log: Which log: a path or a URL.
+    """
+
+    def __init__(self, log: str, why: str) -> None:
+        super().__init__(f"log {log}: {why}")
+        self.log = log
+
+
+class InvalidLog(LocalError):
+    """What is kept there is no log that this version can use. It was not changed.
+
+    Attributes:
+        log: Which log: a path or a URL.
+        reason: ``"foreign"``: it is something else. ``"newer"``: a later version of this library
+            has written it. ``"corrupt"``: it is damaged.
+    """
+
+    def __init__(self, log: str, reason: Literal["foreign", "newer", "corrupt"], why: str) -> None:
+        super().__init__(f"log {log} is {reason}: {why}")
+        self.log = log
+        self.reason = reason
 
 
 class EventTooLarge(RemoteError):

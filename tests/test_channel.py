@@ -20,6 +20,7 @@ from sselib import (
     SubscriptionLagged,
     open_topics,
 )
+from sselib.log import Page
 from sselib.subscription import Replay
 
 from .test_log_contract import DistantLog
@@ -51,6 +52,48 @@ async def test_receive_loses_nothing_when_it_is_cancelled() -> None:
             assert (await events.receive()).data == "2"
         with pytest.raises(trio.WouldBlock):
             events.receive_nowait()
+
+
+async def test_a_wait_is_ended_by_wake() -> None:
+    """Though nothing has come; and a wake that finds nobody waiting ends no later wait."""
+    channel = EventChannel()
+    async with channel.subscribe() as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.wait)
+            await wait_all_tasks_blocked()
+            events.wake()
+            events.wake()
+        assert events.take(100) == b""
+
+        events.wake()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.wait)
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            channel.publish_nowait(event(1))
+        assert events.receive_nowait().data == "1"
+
+
+async def test_a_wait_for_a_log_that_does_not_answer_is_ended_by_wake() -> None:
+    """What it would have said is asked for again."""
+    log = MemoryLog()
+    answers = trio.Event()
+
+    class StuckLog(DistantLog):
+        async def read(self, *args: Any, **options: Any) -> Page:
+            await answers.wait()
+            return await super().read(*args, **options)
+
+    async with open_topics(StuckLog(log)) as topics:
+        channel = topics.channel("a")
+        await channel.publish(event(1))
+        async with channel.subscribe(replay="history") as events:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(events.wait)
+                await wait_all_tasks_blocked()
+                events.wake()
+            answers.set()
+            assert (await events.receive()).data == "1"
 
 
 async def test_a_publish_that_is_cancelled_is_none() -> None:

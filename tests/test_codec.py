@@ -133,6 +133,17 @@ def test_the_attributes_change_where_the_standard_says() -> None:
     assert (decoder.last_event_id, decoder.reconnection_time) == ("a", 5)
 
 
+def test_comments_are_told_to_who_asks() -> None:
+    """Each comment line is handed over once, without its colon and one space, however it is cut."""
+    stream = b": a\n:b\ndata: 1\n:\n:  \xff:c\ndata: 2\n\n:d\r\n"
+    for chunks in every_cut(stream):
+        comments: list[Comment] = []
+        decoder = EventStreamDecoder(on_comment=comments.append)
+        events = [event for chunk in chunks for event in decoder.feed(chunk)]
+        assert events == [seen("1\n2")]
+        assert comments == [Comment(text) for text in ("a", "b", "", " \ufffd:c", "d")]
+
+
 def test_a_stream_that_is_continued() -> None:
     """A decoder given a last event ID gives it to events without an id, until one changes it."""
     reading = read([b"data: 1\n\nid\ndata: 2\n\n"], last_event_id="a")

@@ -10,11 +10,14 @@ import pytest
 from sselib import errors
 from sselib.errors import (
     ChannelEnded,
+    EventSourceFailed,
     EventTooLarge,
     InvalidEventData,
+    InvalidHTTP,
     InvalidTransition,
     JobFailed,
     LocalError,
+    ProxyRefused,
     RemoteError,
     SselibError,
     SubscriptionLagged,
@@ -66,6 +69,20 @@ def test_every_error_is_of_one_side(cls: type[SselibError]) -> None:
             SubscriptionLagged("a", "trimmed"),
             {"topic": "a", "reason": "trimmed"},
             "the subscriber of topic 'a' is owed entries that are gone: trimmed",
+        ),
+        (InvalidHTTP("no chunk"), {}, "no chunk"),
+        (
+            ProxyRefused("all_proxy", "http://a/"),
+            {"variable": "all_proxy", "url": "http://a/"},
+            (
+                "all_proxy is set in the environment, and event sources use no proxy: except the "
+                "server of http://a/ by no_proxy, or say how to connect"
+            ),
+        ),
+        (
+            EventSourceFailed("status", "http://a/", "the server answered 404", status=404),
+            {"reason": "status", "url": "http://a/", "status": 404},
+            "http://a/: the server answered 404",
         ),
         (
             InvalidTransition("a", "b", ("c", "d")),

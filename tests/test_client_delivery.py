@@ -1,0 +1,279 @@
+"""Every event, once and in order, whatever becomes of connections and of calls.
+
+Everything is in memory: what is cut is cut in the same place each time.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.testing
+import trustme
+
+from sselib import EventChannel, EventStream, RetryPolicy, ServerSentEvent
+from sselib.http1 import LAST_CHUNK, encode_chunk, encode_head
+from sselib.stream import ASGIApp, Message
+
+from .scripted import (
+    AT_ONCE,
+    NO_CONTENT,
+    OPEN,
+    Asked,
+    ScriptedServer,
+    in_memory,
+    redirect,
+    until_left,
+)
+
+CHUNKED = (b"transfer-encoding", b"chunked")
+DROPS = 10_000
+
+
+# ---- ten thousand drops --------------------------------------------------------------------------
+
+
+async def serve_until_cut(app: ASGIApp, asked: Asked, peer: trio.abc.Stream, size: float) -> None:
+    """Serve a request with an ASGI application, and cut the connection after so many bytes."""
+    gone = trio.Event()
+    left = size
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        nonlocal left
+        if message["type"] == "http.response.start":
+            data = encode_head(message["status"], [*message["headers"], CHUNKED])
+        else:
+            data = encode_chunk(message["body"])
+            data += b"" if message.get("more_body") else LAST_CHUNK
+        data = data if len(data) < left else data[: int(left)]
+        left -= len(data)
+        await peer.send_all(data)
+        if left < 1:
+            gone.set()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.1"},
+        "http_version": "1.1",
+        "method": asked.method,
+        "path": asked.target,
+        "headers": [(name.encode(), value.encode()) for name, value in asked.headers.items()],
+    }
+    await app(scope, receive, send)
+
+
+async def test_ten_thousand_drops_lose_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """A client of a flapping server is given every event of a channel, once and in order."""
+    chance = random.Random(6)  # the same each time
+    channel = EventChannel()
+    app = EventStream(channel, replay="history")
+    published: list[str] = []
+    server: ScriptedServer
+
+    async def flap(peer: trio.abc.Stream) -> None:
+        # A head and its first bytes take some 200: from a head that is cut to a few events.
+        size = chance.uniform(0, 800) if len(server.asked) <= DROPS else float("inf")
+        await serve_until_cut(app, server.asked[-1], peer, size)
+
+    async def publish() -> None:
+        while len(server.asked) <= DROPS:
+            for _ in range(chance.choice([1, 1, 3])):
+                published.append(f"{len(published)} ü\nx")
+                await channel.publish(ServerSentEvent(published[-1]))
+            await trio.sleep(chance.uniform(0, 30))
+        published.append("end")
+        await channel.publish(ServerSentEvent("end"), end=True)
+
+    async with (
+        in_memory(*[flap] * (DROPS + 3)) as (server, open_source),
+        trio.open_nursery() as nursery,
+        open_source() as source,
+    ):
+        nursery.start_soon(publish)
+        received = [event.data async for event in source]
+        assert received == published
+        assert source.ended_by == "no content"
+        assert len(server.asked) >= DROPS
+        assert len(published) > DROPS / 2
+
+
+# ---- cancelled at every checkpoint ---------------------------------------------------------------
+
+EVENTS = [ServerSentEvent(f"{number} ü", event="x", id=str(number)) for number in range(1, 7)]
+BLOCKS = {
+    event.id: f"id: {event.id}\nevent: x\ndata: {event.data}\n\n".encode() for event in EVENTS
+}
+
+
+async def give_two(asked: Asked, peer: trio.abc.Stream) -> None:
+    """Give the two events after the last one, cut into pieces, and half of the one after them."""
+    if asked.target != "/two":
+        await peer.send_all(redirect("/two"))
+        return
+    start = int(asked.last_event_id or "0")
+    first, second, third = (BLOCKS.get(str(start + number)) for number in (1, 2, 3))
+    if first is None or second is None:
+        await peer.send_all(NO_CONTENT)
+        return
+    body = encode_chunk(first[:5]) + encode_chunk(first[5:] + second[:-1]) + encode_chunk(b"\n")
+    data = OPEN + body + encode_chunk(third or b"!")[:-4]
+    for place in range(0, len(data), 40):
+        await peer.send_all(data[place : place + 40])
+        await trio.lowlevel.checkpoint()
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels a scope when a task has come to its nth checkpoint."""
+
+    def __init__(self, checkpoint: int, scope: trio.CancelScope) -> None:
+        self.left = checkpoint
+        self._task = trio.lowlevel.current_task()
+        self._scope = scope
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self.left -= 1
+            if self.left == 0:
+                self._scope.cancel()
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(params=["plain", "TLS"])
+def contexts(
+    request: pytest.FixtureRequest, authority: trustme.CA
+) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """Give the server's and the client's, if there is to be TLS."""
+    if request.param == "plain":
+        return None, None
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("test").configure_cert(theirs)
+    ours = ssl.create_default_context()
+    authority.configure_trust(ours)
+    return theirs, ours
+
+
+async def receive_all(
+    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None], checkpoint: int
+) -> tuple[list[str], bool]:
+    """Receive all events, cancelled at that checkpoint; return them, and whether it was."""
+    server: ScriptedServer
+
+    async def give(peer: trio.abc.Stream) -> None:
+        await give_two(server.asked[-1], peer)
+
+    theirs, ours = contexts
+    received: list[str] = []
+    async with (
+        in_memory(*[give] * 50, tls=theirs) as (server, open_source),
+        open_source(policy=AT_ONCE, ssl_context=ours) as source,
+    ):
+        with suppress(trio.EndOfChannel):
+            with trio.CancelScope() as scope:
+                instrument = CancelAt(checkpoint, scope)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    while True:
+                        received.append((await source.receive()).data)
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
+            while True:
+                received.append((await source.receive()).data)
+    assert server.open_connections == 0 or await gone(server)
+    return received, scope.cancelled_caught
+
+
+async def gone(server: ScriptedServer) -> bool:
+    with trio.fail_after(20):
+        while server.open_connections:
+            await trio.lowlevel.checkpoint()
+    return True
+
+
+async def test_a_cancelled_call_loses_no_event(
+    contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None],
+) -> None:
+    """Cancelled at whichever checkpoint, the calls after it return what was to come, once."""
+    checkpoint, cancelled = 0, True
+    while cancelled:
+        checkpoint += 1
+        received, cancelled = await receive_all(contexts, checkpoint)
+        assert received == [event.data for event in EVENTS], checkpoint
+    assert checkpoint > 40  # they were really all, and many
+
+
+async def test_each_call_is_a_checkpoint() -> None:
+    """A call that has its event at hand can be cancelled too, and then has not taken it."""
+    server: ScriptedServer
+
+    async def give(peer: trio.abc.Stream) -> None:
+        await peer.send_all(OPEN + encode_chunk(b"".join(BLOCKS.values())))
+        await until_left(peer)
+
+    async with in_memory(give) as (server, open_source), open_source() as source:
+        await source.wait_open()
+        for event in EVENTS:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await source.receive()
+            assert scope.cancelled_caught
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await source.wait_open()
+            assert scope.cancelled_caught
+            assert (await source.receive()) == event
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("where", ["head", "open", "waiting"])
+async def test_leaving_closes_the_connection(where: str) -> None:
+    """Whatever is under way when the block is left or cancelled, no connection stays open."""
+    reached = trio.Event()
+    data = {"head": b"HTTP/1.1 200", "open": OPEN, "waiting": b""}[where]
+
+    async def give(peer: trio.abc.Stream) -> None:
+        await peer.send_all(data)
+        reached.set()
+        if where != "waiting":
+            await until_left(peer)
+
+    policy = RetryPolicy(backoff=1e6, max_backoff=1e6)
+    async with in_memory(give) as (server, open_source):
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery, open_source(policy=policy) as source:
+                nursery.start_soon(source.receive)
+                await reached.wait()
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        assert scope.cancelled_caught
+        assert source.state == "closed"
+        await gone(server)
+
+
+async def test_what_the_block_raises_comes_out() -> None:
+    """An error in the block is not replaced by anything that leaving does, cancelled or not."""
+
+    async def give(peer: trio.abc.Stream) -> None:
+        await peer.send_all(OPEN)
+        await until_left(peer)
+
+    async def fail() -> None:
+        async with open_source() as source:
+            await source.wait_open()
+            scope.cancel()
+            raise KeyError
+
+    async with in_memory(give) as (server, open_source):
+        with trio.CancelScope() as scope, pytest.raises(KeyError):
+            await fail()
+        await gone(server)
