@@ -25,7 +25,7 @@ from .events import ServerSentEvent
 from .log import ORIGIN, EventLog, LocalEventLog, NewEntry, Page
 from .log.memory import MemoryLog
 from .subscription import Lag, Replay, Subscription
-from .window import IDS, Ids, Window
+from .window import IDS, Ids, Render, Window
 
 # A subscriber that is a little behind is served from the window, one that is further behind from
 # the log. As much as a default history, and little enough for a thousand channels.
@@ -43,12 +43,15 @@ class ChannelStatistics:
         window_bytes: Their bytes as framed for the wire.
         last_id: The id up to which the window has followed the log; ``None`` while nobody
             subscribes or nothing was ever published.
+        lag: Entries of the window that the subscriber who is furthest behind has yet to be given.
+            One more than there are if what comes next for it is in the log alone.
     """
 
     subscribers: int
     window_entries: int
     window_bytes: int
     last_id: str | None
+    lag: int
 
 
 class EventChannel:
@@ -62,6 +65,8 @@ class EventChannel:
         topic: The topic's name in the log.
         window_entries: The most entries to keep framed for subscribers. ``None``: no bound.
         window_bytes: The most bytes of them. ``None``: no bound.
+        render: Subscribers are given what this pure function makes of each event, some events or
+            none, instead of the event itself. It may not raise.
         on_change: For a log that is not of this process: called when the log has something new,
             so that somebody awaits :meth:`pull`. :func:`sselib.open_topics` does that.
 
@@ -81,6 +86,7 @@ class EventChannel:
         *,
         window_entries: int | None = DEFAULT_WINDOW_ENTRIES,
         window_bytes: int | None = DEFAULT_WINDOW_BYTES,
+        render: Render | None = None,
         on_change: Callable[[EventChannel], None] | None = None,
     ) -> None:
         for name, bound in (("window_entries", window_entries), ("window_bytes", window_bytes)):
@@ -94,6 +100,7 @@ class EventChannel:
         self._on_change = on_change
         self._window_entries = window_entries
         self._window_bytes = window_bytes
+        self._render = render
         self._window = self._new_window()
         self._subscriptions: dict[Subscription, None] = {}
         self._unwatch: Callable[[], None] | None = None
@@ -201,6 +208,29 @@ class EventChannel:
 
         Cancellation: of entering: nothing remains. Leaving waits for nothing.
         """
+        subscription = await self.open_subscription(
+            last_event_id=last_event_id, replay=replay, lag=lag, ids=ids, gap_event=gap_event
+        )
+        try:
+            yield subscription
+        finally:
+            self.end_subscription(subscription)
+
+    async def open_subscription(
+        self,
+        *,
+        last_event_id: str | None,
+        replay: Replay,
+        lag: Lag,
+        ids: Ids,
+        gap_event: ServerSentEvent | None,
+    ) -> Subscription:
+        """Do the first half of :meth:`subscribe`, for who has a ``finally`` for the second.
+
+        A context manager costs a kilobyte, which counts where there is one for each client.
+
+        Cancellation: nothing remains.
+        """
         for name, value, choices in (
             ("replay", replay, get_args(Replay)),
             ("lag", lag, get_args(Lag)),
@@ -223,21 +253,27 @@ class EventChannel:
         if self._closed:
             subscription.finish()
             await trio.lowlevel.checkpoint()
-            yield subscription
-            return
+            return subscription
         if self._unwatch is None:
             self._unwatch = self.log.watch(self.topic, self._wake)
         self._subscriptions[subscription] = None
         try:
             await subscription.begin(last_event_id)
-            yield subscription
-        finally:
-            subscription.close()
-            del self._subscriptions[subscription]
-            if not self._subscriptions:
-                self._unwatch()
-                self._unwatch = None
-                self._window = self._new_window()
+        except BaseException:
+            self.end_subscription(subscription)
+            raise
+        return subscription
+
+    def end_subscription(self, subscription: Subscription) -> None:
+        """Do the second half of :meth:`subscribe`."""
+        subscription.close()
+        if subscription not in self._subscriptions:
+            return  # the channel was closed before
+        del self._subscriptions[subscription]
+        if not self._subscriptions and self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+            self._window = self._new_window()
 
     def close(self) -> None:
         """Stop: subscribers are given what there is and finish, and publishing raises.
@@ -248,7 +284,6 @@ class EventChannel:
         self._closed = True
         for subscription in self._subscriptions:
             subscription.finish()
-        self._window.changed.unpark_all()
 
     @property
     def is_closed(self) -> bool:
@@ -263,6 +298,7 @@ class EventChannel:
             window_entries=len(window.frames),
             window_bytes=window.size,
             last_id=str(window.last) if window.last > ORIGIN else None,
+            lag=max((each.lag() for each in self._subscriptions), default=0),
         )
 
     async def pull(self) -> None:
@@ -294,23 +330,24 @@ class EventChannel:
         head = page.head
         if head is None or window.last.is_foreign_to(head.last):
             if head is not None or window.last > ORIGIN:
-                self._let_go(window)
+                self._let_go()
             return True
         before = window.last
         window.feed(page, head)
         if window.last > before:
-            window.changed.unpark_all()
+            window.wake()
         return window.last >= head.last
 
-    def _let_go(self, window: Window) -> None:
+    def _let_go(self) -> None:
         """Finish with a topic that was deleted, and be ready for a new one of its name."""
         for subscription in self._subscriptions:
             subscription.finish()
-        window.changed.unpark_all()
         self._window = self._new_window()
 
     def _new_window(self) -> Window:
-        return Window(max_entries=self._window_entries, max_bytes=self._window_bytes)
+        return Window(
+            max_entries=self._window_entries, max_bytes=self._window_bytes, render=self._render
+        )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -7,7 +7,12 @@
     │   ├── ChannelEnded           published to a topic after its end
     │   ├── TopicFull              one key more than a topic may hold
     │   ├── SubscriptionLagged     a subscriber fell behind what its log keeps
-    │   └── ProxyRefused           the environment names a proxy, and we speak to none
+    │   ├── InvalidTransition      a job cannot go from its state to that one
+    │   ├── JobFailed              raised by work: its job fails, with a message for its clients
+    │   ├── TooManyJobs            a runner holds as many jobs as it may
+    │   ├── ProxyRefused           the environment names a proxy, and we speak to none
+    │   ├── LogUnavailable         where a log is kept cannot be read or written now
+    │   └── InvalidLog             what is kept there is no log that we can use
     └── RemoteError                the peer did it
         ├── EventSourceFailed      it gives us no event stream, and asking again is no use
         ├── InvalidHTTP            its HTTP is malformed, or exceeds a bound
@@ -96,6 +101,50 @@ class SubscriptionLagged(LocalError):
         self.reason = reason
 
 
+class InvalidTransition(LocalError):
+    """The life of a job does not lead from its state to the one asked for. Nothing has changed.
+
+    Attributes:
+        state: The state it is in.
+        to: The state that it was to go to.
+        allowed: The states that it can go to.
+    """
+
+    def __init__(self, state: str, to: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no way leads from {state!r} to {to!r}, only to: {', '.join(allowed) or 'nothing'}"
+        )
+        self.state = state
+        self.to = to
+        self.allowed = allowed
+
+
+class JobFailed(LocalError):
+    """Raised by the work of a job to fail it, with a message that its clients may read.
+
+    Attributes:
+        message: What went wrong, for people.
+        code: The same, for programs.
+    """
+
+    def __init__(self, message: str, *, code: str = "failed") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class TooManyJobs(LocalError):
+    """The runner holds as many unfinished jobs as it may. The new one was not taken.
+
+    Attributes:
+        max_jobs: The most it may hold.
+    """
+
+    def __init__(self, max_jobs: int) -> None:
+        super().__init__(f"{max_jobs} jobs are held, and none of them is finished")
+        self.max_jobs = max_jobs
+
+
 class ProxyRefused(LocalError):
     """The environment says to reach the server by way of a proxy, which we do not.
 
@@ -142,6 +191,36 @@ class EventSourceFailed(RemoteError):
 
 class InvalidHTTP(RemoteError):
     """The peer does not speak HTTP/1.1 as its standard says, or exceeds a bound in it."""
+
+
+class LogUnavailable(LocalError):
+    """Where a log is kept cannot be read or written now: a full disk, a server that is gone.
+
+    An append that raises it was not acknowledged. What has become of it, the log's own ``append``
+    says; repeating it with the same token is safe.
+
+    Attributes:
+        log: Which log: a path or a URL.
+    """
+
+    def __init__(self, log: str, why: str) -> None:
+        super().__init__(f"log {log}: {why}")
+        self.log = log
+
+
+class InvalidLog(LocalError):
+    """What is kept there is no log that this version can use. It was not changed.
+
+    Attributes:
+        log: Which log: a path or a URL.
+        reason: ``"foreign"``: it is something else. ``"newer"``: a later version of this library
+            has written it. ``"corrupt"``: it is damaged.
+    """
+
+    def __init__(self, log: str, reason: Literal["foreign", "newer", "corrupt"], why: str) -> None:
+        super().__init__(f"log {log} is {reason}: {why}")
+        self.log = log
+        self.reason = reason
 
 
 class EventTooLarge(RemoteError):

@@ -21,7 +21,7 @@ import trio
 from .errors import SubscriptionLagged
 from .events import Comment, ServerSentEvent
 from .log import FRESH, ORIGIN, EntryId, EventLog, Resumption, resume
-from .window import IDS, Frame, Ids, Window
+from .window import IDS, Batch, Frame, Ids, Listener, Window
 
 Replay: TypeAlias = Literal["current", "history", "live"]
 Lag: TypeAlias = Literal["close", "restart"]
@@ -32,7 +32,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
 
     Programs iterate it, or call :meth:`receive`, and get each event as a client would read it
     from the wire. What writes to a socket calls :meth:`take` for bytes and :meth:`wait` when
-    there are none. One task at a time uses it.
+    there are none. One task at a time uses it, in one of the two ways.
 
     Iterating stops at the topic's end, and when the channel is closed or the topic deleted.
 
@@ -50,16 +50,18 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         "_closed",
         "_floor",
         "_gap_event",
-        "_is_waiting",
         "_lag",
         "_log",
         "_mode",
         "_next",
         "_on_start",
+        "_pause",
         "_replay",
+        "_rest",
         "_topic",
         "_until",
         "_window",
+        "_woken",
         "delivered",
         "ended",
         "finished",
@@ -91,11 +93,13 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         self._mode = IDS.index(ids)
         self._gap_event = gap_event
         self._backlog: list[Frame] = []  # a snapshot or a page, the next one last
+        self._rest: list[ServerSentEvent] = []  # of a frame that receive() has begun, reversed
         self._after = ORIGIN  # everything owed up to here is given, or in the backlog
         self._floor = ORIGIN  # what is gone before this was never owed
         self._next: int | None = None  # the number in the window; None: not inside, as far as known
         self._until: EntryId | None = None  # give what there is up to here, and no more
-        self._is_waiting = False
+        self._pause: trio.CancelScope | None = None  # around the log's answer, while it is awaited
+        self._woken = False
         self._closed = False
 
     async def receive(self) -> ServerSentEvent:
@@ -127,17 +131,17 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             trio.ClosedResourceError: The subscription is closed.
         """
         self._check_open()
-        while self.is_ready():
+        while not self._rest and self.is_ready():
             if self._backlog:
                 frame = self._backlog.pop()
-                event = frame.read()
+                self._rest.extend(reversed(frame.read()))
                 self._gave_from_backlog(frame)
             else:
                 start, _ = self._ready_in_window()
-                event = self._window.frames[start].read()
-                self._gave_from_window(start + 1, 0 if event is None else 1)
-            if event is not None:
-                return event
+                self._rest.extend(reversed(self._window.frames[start].read()))
+                self._gave_from_window(start + 1, 1 if self._rest else 0)
+        if self._rest:
+            return self._rest.pop()
         if self.finished:
             raise trio.EndOfChannel
         raise trio.WouldBlock
@@ -150,37 +154,67 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         Raises:
             trio.ClosedResourceError: The subscription is closed.
         """
+        batch = self.take_batch(limit)
+        return b"" if batch is None else batch.data
+
+    def take_batch(self, limit: int) -> Batch | None:
+        """Do what :meth:`take` does, and return what may be shared with others at this place.
+
+        Raises:
+            trio.ClosedResourceError: The subscription is closed.
+        """
         self._check_open()
+        if self._backlog:
+            batch = self._take_backlog(limit)
+            return batch if batch.data else self.take_batch(limit)
+        start, stop = self._ready_in_window()
+        if start == stop:
+            return None
+        first = self._window.first
+        batch = self._window.batch(first + start, first + stop, self._mode, limit)
+        self._gave_from_window(batch.number - first, batch.given)
+        return batch if batch.data else self.take_batch(limit)
+
+    def _take_backlog(self, limit: int) -> Batch:
         pieces: list[bytes] = []
         size = 0
-        mode = self._mode
-        backlog = self._backlog
-        while backlog:
-            piece = backlog[-1].wire[mode]
-            size += len(piece)
-            if size > limit and pieces:
-                return b"".join(pieces)
-            pieces.append(piece)
-            self._gave_from_backlog(backlog.pop())
-        start, stop = self._ready_in_window()
-        frames = self._window.frames
-        index = start
-        given = 0
-        while index < stop:
-            piece = frames[index].wire[mode]
+        while self._backlog:
+            piece = self._backlog[-1].wire[self._mode]
             size += len(piece)
             if size > limit and pieces:
                 break
-            if piece:
+            if piece:  # else it was rendered to nothing
                 pieces.append(piece)
-                given += 1
-            index += 1
-        if index > start:
-            self._gave_from_window(index, given)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._gave_from_backlog(self._backlog.pop())
+        return Batch(b"".join(pieces))
+
+    def is_caught_up(self) -> bool:
+        """Return whether all that is to come will come into the window, and nothing is there."""
+        window = self._window
+        return (
+            self._next == window.first + len(window.frames)
+            and self._until is None
+            and not self._backlog
+            and not self.finished
+        )
+
+    def listen(self, listener: Listener) -> bool:
+        """Have ``listener.tell()`` called when it may be worth while to call :meth:`take`, once.
+
+        It is what :meth:`wait` is, without a task that waits. Return ``False`` and do nothing if
+        this subscription is not caught up.
+        """
+        if self.is_caught_up():
+            self._window.listening[self] = listener
+            return True
+        return False
+
+    def stop_listening(self) -> None:
+        """Have nobody told any more."""
+        self._window.listening.pop(self, None)
 
     async def wait(self) -> None:  # noqa: ASYNC910 # it has waited, or does so at the end
-        """Wait until :meth:`take` may have something to give, or the subscription is finished.
+        """Wait until :meth:`take` may have something to give, or it is finished, or :meth:`wake`.
 
         Raises:
             SubscriptionLagged: What comes next is gone from the log, and ``lag`` is ``"close"``.
@@ -189,20 +223,38 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         Cancellation: loses nothing.
         """
         self._check_open()
-        waited = False
-        while not (self.is_ready() or self.finished):
-            waited = True
-            if self._window.is_foreign(self._after):
+        if self.is_ready() or self.finished:
+            await trio.lowlevel.checkpoint()
+            return
+        self._woken = False
+        window = self._window
+        while not self._woken:
+            if self._next is None and window.is_foreign(self._after):
                 # The topic was deleted and made anew while this subscriber came in.
                 self._stop_here()
                 await trio.lowlevel.checkpoint()
-            elif self.is_behind():
-                await self._read_page()
+            elif self._next is None and self.is_behind():
+                with trio.CancelScope() as self._pause:
+                    await self._read_page()
+                self._pause = None
             else:
-                await self._park()
+                window.waiting[self] = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
             self._check_open()
-        if not waited:
-            await trio.lowlevel.checkpoint()
+            if self.is_ready() or self.finished:
+                return
+
+    def wake(self) -> None:
+        """Have a :meth:`wait` that is under way return, whatever there is."""
+        self._woken = True
+        listener = self._window.listening.pop(self, None)
+        if listener is not None:
+            listener.tell()
+        task = self._window.waiting.pop(self, None)
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+        elif self._pause is not None:
+            self._pause.cancel()
 
     def is_ready(self) -> bool:
         """Return whether :meth:`take` may have something to give."""
@@ -216,18 +268,26 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         base = self._window.base
         return not self.is_ready() and base is not None and self._after < max(base, self._floor)
 
+    def lag(self) -> int:
+        """Return how many entries of the window are yet to be given, one more if it is behind."""
+        if self.is_behind():
+            return len(self._window.frames) + 1
+        start, stop = self._ready_in_window()
+        return stop - start
+
     def finish(self) -> None:
         """Let the subscriber have what its topic holds now, and nothing that comes later."""
         if self._until is None:
             self._until = self._window.last
             self._settle()
+            self.wake()
 
     def close(self) -> None:
         """Give up the subscription: whoever waits in it gets :exc:`trio.ClosedResourceError`."""
         self._closed = True
         self._backlog.clear()
-        if self._is_waiting:
-            self._window.changed.unpark_all()
+        self._rest.clear()
+        self.wake()
 
     async def aclose(self) -> None:
         """Close it, for :class:`trio.abc.AsyncResource`."""
@@ -255,7 +315,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
 
     async def _join(self) -> None:
         """Stand where somebody who knows nothing begins."""
-        frames = self._gap_notice()
+        frames: list[Frame] = []
         if self._replay == "history":
             head = await self._log.head(self._topic)
             self._after = ORIGIN
@@ -266,15 +326,19 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             if snapshot.end is not None:
                 entries.append(snapshot.end)
             # An entry of a snapshot does not vouch for what came before it: only the last one
-            # says an id, the one that the whole snapshot stands for.
-            frames += [Frame(entry, says=None) for entry in entries[:-1]]
+            # that is anything on the wire says an id, the one the whole snapshot stands for.
+            says = None if head is None else head.last
+            for entry in reversed(entries):
+                frame = self._window.frame(entry, says=says)
+                if frame.wire[self._mode]:
+                    says = None
+                frames.append(frame)
             if head is not None:
-                frames += [Frame(entry, says=head.last) for entry in entries[-1:]]
                 self._after = head.last
         if head is not None:
             self._floor = head.floor if self._replay == "history" else head.last
         self._next = None
-        self._backlog = frames[::-1]
+        self._backlog = frames + self._gap_notice()[::-1]
         if head is None and self._window.last > ORIGIN:
             self._stop_here()  # What is in the window was deleted.
         self._start_window(ORIGIN if head is None else head.last)
@@ -293,7 +357,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             return
         # A state entry from before the floor vouches for nothing before it, as in a snapshot.
         frames = [
-            Frame(entry, says=None if entry.id < self._floor else entry.id)
+            self._window.frame(entry, says=None if entry.id < self._floor else entry.id)
             for entry in page.entries
             if self._until is None or entry.id <= self._until
         ]
@@ -311,12 +375,9 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             self._window.start(last)
             self._on_start()
 
-    async def _park(self) -> None:
-        self._is_waiting = True
-        try:
-            await self._window.changed.park()
-        finally:
-            self._is_waiting = False
+    def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
+        del self._window.waiting[self]
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def _gap_notice(self) -> list[Frame]:
         if self.outcome.outcome != "gap":
@@ -345,7 +406,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         return start, stop
 
     def _gave_from_backlog(self, frame: Frame) -> None:
-        self._gave(frame, 0 if frame.id is None else 1)
+        self._gave(frame, 1 if frame.id is not None and frame.wire[self._mode] else 0)
 
     def _gave_from_window(self, stop: int, given: int) -> None:
         window = self._window

@@ -22,6 +22,7 @@ from .channel import (
     EventChannel,
 )
 from .log import EventLog, LocalEventLog
+from .window import Render
 
 # Seconds. Hints are what makes delivery quick; this is for the hint that a log lost.
 _UNTOLD: Final = 5.0
@@ -41,28 +42,35 @@ class Topics:
         self._is_local = isinstance(log, LocalEventLog)
         self._window_entries = window_entries
         self._window_bytes = window_bytes
-        self._channels: WeakValueDictionary[str, EventChannel] = WeakValueDictionary()
+        self._channels: WeakValueDictionary[tuple[str, Render | None], EventChannel] = (
+            WeakValueDictionary()
+        )
         self._changed: dict[EventChannel, None] = {}
         self._told = trio.Event()
         self._closed = False
 
-    def channel(self, topic: str) -> EventChannel:
+    def channel(self, topic: str, *, render: Render | None = None) -> EventChannel:
         """Return the channel of a topic, the same one to everybody who holds it.
 
         The topic need not exist: publishing makes it, subscribing waits for it.
+
+        Args:
+            topic: The topic's name.
+            render: As in :class:`EventChannel`. Each function has its own channel of a topic.
 
         Raises:
             trio.ClosedResourceError: The ``async with`` of :func:`open_topics` was left.
         """
         if self._closed:
             raise trio.ClosedResourceError
-        channel = self._channels.get(topic)
+        channel = self._channels.get((topic, render))
         if channel is None or channel.is_closed:
-            channel = self._channels[topic] = EventChannel(
+            channel = self._channels[topic, render] = EventChannel(
                 self.log,
                 topic,
                 window_entries=self._window_entries,
                 window_bytes=self._window_bytes,
+                render=render,
                 on_change=None if self._is_local else self._tell,
             )
         return channel
@@ -78,9 +86,9 @@ class Topics:
         """
         await self.log.delete(topic)
 
-    def statistics(self) -> dict[str, ChannelStatistics]:
-        """Return what each channel that somebody holds has now, by topic."""
-        return {topic: channel.statistics() for topic, channel in self._channels.items()}
+    def statistics(self) -> dict[tuple[str, Render | None], ChannelStatistics]:
+        """Return what each channel that somebody holds has now, by topic and ``render``."""
+        return {key: channel.statistics() for key, channel in self._channels.items()}
 
     def close(self) -> None:
         """Close every channel, as :meth:`EventChannel.close` does."""

@@ -4,6 +4,10 @@ A frame is made when its entry comes in and is shared from then on. An entry tha
 superseded while it is still in the window becomes nothing, so that a subscriber who is behind is
 not sent progress that is already outdated.
 
+What is framed is the entry's own block, or what a channel's ``render`` makes of its event: some
+events, or none. It is called where the frame is made, so once for each entry that comes in, and
+its events share the entry's id and fate.
+
 The window never differs from the log: it is fed pages of the log in order, and knows the id
 before its first entry (``base``) and the id up to which it has asked (``last``). Everything owed
 between the two is in it.
@@ -12,19 +16,27 @@ between the two is in it.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Final, Literal, TypeAlias, get_args
+from collections.abc import Callable, Iterable
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import attrs
 import trio
 
 from .codec import EventStreamDecoder, encode
 from .events import Comment, ServerSentEvent
+from .http1 import encode_chunk
 from .log import ORIGIN, Entry, EntryId, Head, Page
 
 Ids: TypeAlias = Literal["none", "end", "all"]
 """Which entries say their id on the wire: none, the end entry alone, all."""
 
 IDS: Final[tuple[str, ...]] = get_args(Ids)
+
+Render: TypeAlias = Callable[[ServerSentEvent], Iterable[ServerSentEvent]]
+"""Returns the events that subscribers are given for one that was published: some, or none.
+
+It is pure: the same events for the same one, and no error, which would be the publisher's.
+"""
 
 _ALL: Final = IDS.index("all")
 
@@ -35,21 +47,31 @@ class Frame:
     Attributes:
         id: The entry's id; ``None`` for a notice that no log holds.
         is_end: Whether it is the end entry.
-        wire: The bytes, one for each of :data:`IDS` in their order. They are empty once the entry
-            is owed to nobody.
+        wire: The bytes, one for each of :data:`IDS` in their order. They are empty if the entry
+            was rendered to nothing, and once it is owed to nobody.
     """
 
-    __slots__ = ("_event", "id", "is_end", "key", "wire")
+    __slots__ = ("_events", "id", "is_end", "key", "wire")
 
-    def __init__(self, entry: Entry, *, says: EntryId | None) -> None:
-        """Frame an entry that says ``says`` as its id: its own, the head's in a snapshot, none."""
-        block = entry.content.block
-        framed = block if says is None else f"id: {says}\n".encode() + block
+    def __init__(self, entry: Entry, *, says: EntryId | None, render: Render | None = None) -> None:
+        """Frame an entry that says ``says`` as its id: its own, the head's in a snapshot, none.
+
+        Of several events that it is rendered to, the last one says it.
+        """
+        before, block = b"", entry.content.block
+        if render is not None:
+            (event,) = EventStreamDecoder(max_event_bytes=None).feed(block)
+            *others, block = [b"", *map(_encode_bare, render(event))]
+            before = b"".join(others)
+        bare = before + block
+        framed = bare
+        if says is not None and block:
+            framed = before + f"id: {says}\n".encode() + block
         self.id: EntryId | None = entry.id
         self.key = entry.content.key
         self.is_end = entry.content.end
-        self.wire = (block, framed if self.is_end else block, framed)
-        self._event: ServerSentEvent | None = None
+        self.wire = (bare, framed if self.is_end else bare, framed)
+        self._events: tuple[ServerSentEvent, ...] | None = None
 
     @classmethod
     def of_notice(cls, item: ServerSentEvent | Comment) -> Frame:
@@ -63,20 +85,57 @@ class Frame:
         frame.key = None
         frame.is_end = False
         frame.wire = (bare, bare, forgetting)
-        frame._event = None  # noqa: SLF001 # it is a constructor
+        frame._events = None  # noqa: SLF001 # it is a constructor
         return frame
 
-    def read(self) -> ServerSentEvent | None:
-        """Return the event that a client reads from this frame, ids and all; ``None`` if none."""
-        if self._event is None:
-            for event in EventStreamDecoder(max_event_bytes=None).feed(self.wire[_ALL]):
-                self._event = event
-        return self._event
+    def read(self) -> tuple[ServerSentEvent, ...]:
+        """Return the events that a client reads from this frame, ids and all."""
+        if self._events is None:
+            decoder = EventStreamDecoder(max_event_bytes=None)
+            self._events = tuple(decoder.feed(self.wire[_ALL]))
+        return self._events
 
     def vanish(self) -> None:
         """Become nothing, for everybody who has not been given it yet."""
         self.wire = (b"", b"", b"")
-        self._event = None
+        self._events = None
+
+
+class Listener(Protocol):
+    """What waits for more without a task."""
+
+    def tell(self) -> None:
+        """Take notice that there may be more. It is not told again unless it asks again."""
+        ...
+
+
+class Batch:
+    """Some frames as they are written, all together.
+
+    Attributes:
+        data: Their bytes.
+        number: The number behind the last of them.
+        given: How many of them are owed to somebody.
+    """
+
+    __slots__ = ("_chunk", "_what", "data", "given", "number")
+
+    def __init__(self, data: bytes, number: int = 0, given: int = 0, what: object = None) -> None:
+        self.data = data
+        self.number = number
+        self.given = given
+        self._what = what
+        self._chunk: bytes | None = None
+
+    def is_of(self, what: object) -> bool:
+        """Return whether this was made for the same place, limit and ids."""
+        return self._what == what
+
+    def chunk(self) -> bytes:
+        """Return the bytes as one chunk of a chunked body, made once."""
+        if self._chunk is None:
+            self._chunk = encode_chunk(self.data)
+        return self._chunk
 
 
 class Window:
@@ -85,6 +144,7 @@ class Window:
     Args:
         max_entries: The most frames. ``None`` lifts the bound.
         max_bytes: The most bytes of frames. ``None`` lifts the bound.
+        render: What to frame instead of the entries' own events.
 
     Attributes:
         base: The id before the first frame; ``None`` until :meth:`start`.
@@ -92,24 +152,70 @@ class Window:
         first: The number of the first frame.
         frames: The frames.
         size: Their bytes.
-        changed: Where subscriptions wait for more.
+        waiting: Who waits for more, and the task that does. (A parking lot cannot wake one alone.)
+        listening: Who waits for more, and the listener that is told.
     """
 
-    def __init__(self, *, max_entries: int | None, max_bytes: int | None) -> None:
+    def __init__(
+        self, *, max_entries: int | None, max_bytes: int | None, render: Render | None = None
+    ) -> None:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
+        self._render = render
         self.base: EntryId | None = None
         self.last = ORIGIN
         self.first = 0
         self.frames: list[Frame] = []
         self.size = 0
-        self.changed = trio.lowlevel.ParkingLot()
+        self.waiting: dict[object, trio.lowlevel.Task] = {}
+        self.listening: dict[object, Listener] = {}
+        self._batch = Batch(b"")  # the last one made: most subscribers are at the same place
         self._ids: list[EntryId] = []
         self._coalescing: dict[str, Frame] = {}
 
     def start(self, last: EntryId) -> None:
         """Begin after ``last``, empty."""
         self.base = self.last = last
+
+    def wake(self) -> None:
+        """Have everybody look who waits for more."""
+        for task in self.waiting.values():
+            trio.lowlevel.reschedule(task)
+        self.waiting.clear()
+        listening, self.listening = self.listening, {}
+        for listener in listening.values():
+            listener.tell()
+
+    def batch(self, start: int, stop: int, mode: int, limit: int) -> Batch:
+        """Return the frames from one number on to before another, as many as fit, at least one.
+
+        Args:
+            start: The number of the first.
+            stop: The number before which to stop.
+            mode: The place in :data:`IDS` of which of them say their id.
+            limit: The most bytes, if it is more than one frame.
+        """
+        what = (start, stop, mode, limit)
+        if self._batch.is_of(what):
+            return self._batch
+        pieces: list[bytes] = []
+        size = 0
+        number = start
+        for frame in self.frames[start - self.first : stop - self.first]:
+            piece = frame.wire[mode]
+            size += len(piece)
+            if size > limit and pieces:
+                break
+            if piece:
+                pieces.append(piece)
+            number += 1
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._batch = Batch(data, number, len(pieces), what)
+        return self._batch
+
+    def frame(self, entry: Entry, *, says: EntryId | None) -> Frame:
+        """Frame an entry as those in the window are."""
+        return Frame(entry, says=says, render=self._render)
 
     def number_after(self, id: EntryId) -> int | None:
         """Return the number of the first frame after ``id``.
@@ -131,6 +237,7 @@ class Window:
 
     def feed(self, page: Page, head: Head) -> None:
         """Take the page that the log gave for what comes after ``last``."""
+        self._batch = Batch(b"")
         if head.floor > self.last:
             # Entries have gone that were never seen here. Whoever is owed them finds out from
             # the log, since its cursor is now older than the window.
@@ -144,7 +251,7 @@ class Window:
 
     def _add(self, entry: Entry) -> None:
         content = entry.content
-        frame = Frame(entry, says=entry.id)
+        frame = self.frame(entry, says=entry.id)
         if content.clear:
             for superseded in self._coalescing.values():
                 self._vanish(superseded)
@@ -184,3 +291,9 @@ class Window:
         self.first += count
         del self.frames[:count]
         del self._ids[:count]
+
+
+def _encode_bare(event: ServerSentEvent) -> bytes:
+    if event.id is not None or event.retry is not None:
+        raise ValueError(f"render may give events no id and no retry: {event!r}")
+    return encode(event)

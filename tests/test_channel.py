@@ -20,6 +20,8 @@ from sselib import (
     SubscriptionLagged,
     open_topics,
 )
+from sselib.log import Page
+from sselib.subscription import Replay
 
 from .test_log_contract import DistantLog
 
@@ -50,6 +52,48 @@ async def test_receive_loses_nothing_when_it_is_cancelled() -> None:
             assert (await events.receive()).data == "2"
         with pytest.raises(trio.WouldBlock):
             events.receive_nowait()
+
+
+async def test_a_wait_is_ended_by_wake() -> None:
+    """Though nothing has come; and a wake that finds nobody waiting ends no later wait."""
+    channel = EventChannel()
+    async with channel.subscribe() as events:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.wait)
+            await wait_all_tasks_blocked()
+            events.wake()
+            events.wake()
+        assert events.take(100) == b""
+
+        events.wake()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(events.wait)
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            channel.publish_nowait(event(1))
+        assert events.receive_nowait().data == "1"
+
+
+async def test_a_wait_for_a_log_that_does_not_answer_is_ended_by_wake() -> None:
+    """What it would have said is asked for again."""
+    log = MemoryLog()
+    answers = trio.Event()
+
+    class StuckLog(DistantLog):
+        async def read(self, *args: Any, **options: Any) -> Page:
+            await answers.wait()
+            return await super().read(*args, **options)
+
+    async with open_topics(StuckLog(log)) as topics:
+        channel = topics.channel("a")
+        await channel.publish(event(1))
+        async with channel.subscribe(replay="history") as events:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(events.wait)
+                await wait_all_tasks_blocked()
+                events.wake()
+            answers.set()
+            assert (await events.receive()).data == "1"
 
 
 async def test_a_publish_that_is_cancelled_is_none() -> None:
@@ -222,7 +266,7 @@ async def test_channels_by_name_are_shared_and_let_go() -> None:
         assert topics.channel("b") is not channel
         for _ in range(1000):
             async with channel.subscribe():
-                assert topics.statistics()["a"].subscribers == 1
+                assert topics.statistics()["a", None].subscribers == 1
         channel.close()
         assert topics.channel("a") is not channel
         del channel
@@ -271,3 +315,116 @@ async def test_publishing_from_a_thread() -> None:
     async with channel.subscribe() as events:
         await trio.to_thread.run_sync(lambda: trio.from_thread.run(channel.publish, event(1)))
         assert (await events.receive()).data == "1"
+
+
+def doubled(event: ServerSentEvent) -> list[ServerSentEvent]:
+    """Render a number to two events, and a text to none."""
+    if not event.data.isdecimal():
+        return []
+    return [ServerSentEvent(event.data, event="first"), ServerSentEvent(event.data)]
+
+
+async def blocks_of(subscription: Subscription) -> bytes:
+    taken = b""
+    while not subscription.finished:
+        await subscription.wait()
+        taken += subscription.take(1)
+    return taken
+
+
+@pytest.mark.parametrize("replay", ["current", "history"])
+async def test_subscribers_are_given_what_an_entry_is_rendered_to(replay: Replay) -> None:
+    """Joining and live: each event, several or none; the last of an entry says its id."""
+    channel = EventChannel(render=doubled)
+    await channel.publish(event(1), key="a")
+    first = await channel.publish(event(2), key="b")
+    hidden = await channel.publish(event("x"), key="c")
+    async with channel.subscribe(replay=replay) as programs, channel.subscribe() as other:
+        seen = [await programs.receive() for _ in range(4)]
+        with pytest.raises(trio.WouldBlock):
+            programs.receive_nowait()
+        assert [(each.event, each.data) for each in seen] == [
+            ("first", "1"),
+            ("message", "1"),
+            ("first", "2"),
+            ("message", "2"),
+        ]
+        assert seen[2].id == ""
+        assert seen[3].id == (hidden if replay == "current" else first)
+        live = await channel.publish(event(3))
+        await channel.publish(event("y"))
+        end = await channel.publish(event(4), end=True)
+        rest = [(each.event, each.data, each.id) async for each in programs]
+        assert rest == [
+            ("first", "3", ""),
+            ("message", "3", live),
+            ("first", "4", ""),
+            ("message", "4", end),
+        ]
+        await blocks_of(other)
+        assert other.delivered == 4  # entries that were anything on the wire
+
+
+async def test_a_topic_that_renders_to_nothing_ends_all_the_same() -> None:
+    """What a client reads is nothing, and it is told that nothing is to come."""
+    channel = EventChannel(render=lambda _: [])
+    await channel.publish(event(1), key="a")
+    async with channel.subscribe() as before:
+        await channel.publish(event(2), end=True)
+        assert await all_of(before) == []
+        assert before.ended
+    async with channel.subscribe() as after:
+        assert await blocks_of(after) == b""
+        assert after.ended
+
+
+async def test_what_resumes_from_the_log_is_rendered_too() -> None:
+    """A cursor that is older than the window gets the same blocks from the log."""
+    channel = EventChannel(render=doubled, window_entries=1)
+    async with channel.subscribe(ids="all") as subscription:
+        ids = [await channel.publish(event(number)) for number in range(3)]
+        await channel.publish(event("x"), end=True)
+        assert (
+            await blocks_of(subscription)
+            == "".join(
+                f"event: first\ndata: {number}\n\nid: {id}\ndata: {number}\n\n"
+                for number, id in enumerate(ids)
+            ).encode()
+        )
+
+
+async def test_an_event_is_rendered_once_for_all_subscribers() -> None:
+    """However many there are; joiners of a snapshot have it rendered for them."""
+    calls: list[str] = []
+
+    def render(event: ServerSentEvent) -> list[ServerSentEvent]:
+        calls.append(event.data)
+        return [ServerSentEvent(event.data)]
+
+    channel = EventChannel(render=render)
+    async with channel.subscribe(), channel.subscribe() as one, channel.subscribe() as two:
+        await channel.publish(event(1))
+        assert (await one.receive()).data == (await two.receive()).data == "1"
+    assert calls == ["1"]
+
+
+@pytest.mark.parametrize("wrong", [{"id": "1"}, {"retry": 1}])
+async def test_rendered_events_have_neither_id_nor_retry(wrong: dict[str, Any]) -> None:
+    """Ids are the log's, and retry is the stream's."""
+    channel = EventChannel(render=lambda _: [ServerSentEvent("", **wrong)])
+    await channel.publish(event(1), key="a")
+    with pytest.raises(ValueError, match="no id and no retry"):
+        async with channel.subscribe():
+            pass
+
+
+async def test_each_render_has_its_own_channel_of_a_topic() -> None:
+    """The same function gets the same one."""
+    async with open_topics(MemoryLog()) as topics:
+        plain, rendered = topics.channel("a"), topics.channel("a", render=doubled)
+        assert plain is not rendered
+        assert rendered is topics.channel("a", render=doubled)
+        async with plain.subscribe() as raw, rendered.subscribe() as made:
+            await plain.publish(event(1), end=True)
+            assert await all_of(raw) == ["1"]
+            assert await all_of(made) == ["1", "1"]

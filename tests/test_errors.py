@@ -14,11 +14,14 @@ from sselib.errors import (
     EventTooLarge,
     InvalidEventData,
     InvalidHTTP,
+    InvalidTransition,
+    JobFailed,
     LocalError,
     ProxyRefused,
     RemoteError,
     SselibError,
     SubscriptionLagged,
+    TooManyJobs,
     TopicFull,
 )
 
@@ -82,13 +85,21 @@ def test_every_error_is_of_one_side(cls: type[SselibError]) -> None:
             "http://a/: the server answered 404",
         ),
         (
+            InvalidTransition("a", "b", ("c", "d")),
+            {"state": "a", "to": "b", "allowed": ("c", "d")},
+            "no way leads from 'a' to 'b', only to: c, d",
+        ),
+        (JobFailed("no"), {"message": "no", "code": "failed"}, "no"),
+        (JobFailed("no page", code="page"), {"message": "no page", "code": "page"}, "no page"),
+        (TooManyJobs(5), {"max_jobs": 5}, "5 jobs are held, and none of them is finished"),
+        (
             EventTooLarge(10),
             {"max_event_bytes": 10},
             "an event of the peer exceeds max_event_bytes=10",
         ),
         (InvalidEventData("data is not JSON", "{"), {"data": "{"}, "data is not JSON"),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, SselibError) else "",
+    ids=lambda value: repr(value) if isinstance(value, SselibError) else "",
 )
 def test_what_an_error_says(
     error: SselibError, attributes: dict[str, object], message: str

@@ -284,6 +284,23 @@ async def test_an_idle_heartbeat_follows_silence(
         assert await stream.receive_block() == b": beat\n\n"
 
 
+async def test_a_client_that_reads_on_gets_no_heartbeat_late(
+    channel: EventChannel, mock_clock: MockClock
+) -> None:
+    """What fell due while a message was held up is not owed once that was written."""
+    policy = StreamPolicy(heartbeat=10, ids="none")
+    async with open_stream(EventStream(channel, policy=policy), window=20) as stream:
+        await channel.publish(ServerSentEvent("x" * 30))
+        await advance(25)
+        assert stream.blocked
+        assert await stream.receive_block() == CONNECTED
+        assert await stream.receive_block() == b"data: %b\n\n" % (b"x" * 30)
+        await advance(9.9)
+        assert stream.unread == b""
+        await advance(0.1)
+        assert await stream.receive_block() == b": keepalive\n\n"
+
+
 async def test_an_interval_heartbeat_comes_whatever_else_does(
     channel: EventChannel, mock_clock: MockClock
 ) -> None:

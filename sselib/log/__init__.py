@@ -26,6 +26,8 @@ The protocols here know nothing of HTTP, and nothing above them knows which log 
 from __future__ import annotations
 
 import re
+import secrets
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -40,9 +42,14 @@ DEFAULT_HISTORY_ENTRIES: Final = 1000
 DEFAULT_HISTORY_BYTES: Final = 8 * 1024 * 1024
 DEFAULT_MAX_KEYS: Final = 10_000
 
+# Repeated appends are known by as many tokens per topic. A publisher repeats within seconds.
+RECENT_TOKENS: Final = 1000
+
 # One page of a read: enough that the cost of asking vanishes, little enough to hold per reader.
 PAGE_ENTRIES: Final = 256
 PAGE_BYTES: Final = 64 * 1024
+
+_TAG_BYTES: Final = 4  # Of two topics that a client could confuse, one in four billion pairs agree.
 
 # Fifteen digits of milliseconds last for 30,000 years, and no digit string may cost time to read.
 _ID: Final = re.compile(r"([0-9a-zA-Z]{1,32})-(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,14})", re.ASCII)
@@ -235,6 +242,35 @@ class Retention:
                 raise ValueError(f"{name} must be positive, or None for no bound: {value!r}")
 
 
+def check_append(entries: Sequence[NewEntry], retention: Retention) -> None:
+    """Check what can be said of an append without looking at its topic.
+
+    Raises:
+        ValueError: As :meth:`EventLog.append`.
+    """
+    if not entries:
+        raise ValueError("append takes at least one entry")
+    if any(content.end for content in entries[:-1]):
+        raise ValueError("an end entry must be the last of its append")
+    if retention.entries is not None and len(entries) > retention.entries:
+        raise ValueError(
+            f"append of {len(entries)} entries: the history holds at most {retention.entries}"
+        )
+    size = sum(len(content.block) for content in entries)
+    if retention.size is not None and size > retention.size:
+        raise ValueError(f"append of {size} bytes: the history holds at most {retention.size}")
+
+
+def wall_clock_ms() -> int:
+    """Return the milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def random_tag() -> str:
+    """Return a tag for a new topic."""
+    return secrets.token_hex(_TAG_BYTES)
+
+
 class EventLog(Protocol):
     """Entries per topic, kept somewhere. This is the contract that an implementer has to meet.
 
@@ -255,6 +291,7 @@ class EventLog(Protocol):
                 topic's history may hold.
             ChannelEnded: The topic has an end.
             TopicFull: There would be more live keys than a topic may have.
+            LogUnavailable: It could not be stored.
 
         Cancellation: appended or not; a log that acknowledges from afar cannot say which. Repeat
         it with the same token to be sure.

@@ -12,8 +12,6 @@ cannot fail. The log belongs to the Trio thread; other threads publish through
 
 from __future__ import annotations
 
-import secrets
-import time
 from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from operator import attrgetter
@@ -28,6 +26,7 @@ from . import (
     ORIGIN,
     PAGE_BYTES,
     PAGE_ENTRIES,
+    RECENT_TOKENS,
     Entry,
     EntryId,
     Head,
@@ -35,20 +34,12 @@ from . import (
     Page,
     Retention,
     Snapshot,
+    check_append,
+    random_tag,
+    wall_clock_ms,
 )
 
-_TOKENS: Final = 1000  # A publisher that repeats an append does so within seconds.
-_TAG_BYTES: Final = 4  # Of two topics that a client could confuse, one in four billion pairs agree.
-
 _entry_id: Final = attrgetter("id")
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _random_tag() -> str:
-    return secrets.token_hex(_TAG_BYTES)
 
 
 @attrs.define(eq=False)
@@ -134,8 +125,8 @@ class MemoryLog:
         *,
         retention: Retention = Retention(),  # noqa: B008 - frozen
         max_keys: int | None = DEFAULT_MAX_KEYS,
-        clock: Callable[[], int] = _wall_clock_ms,
-        make_tag: Callable[[], str] = _random_tag,
+        clock: Callable[[], int] = wall_clock_ms,
+        make_tag: Callable[[], str] = random_tag,
     ) -> None:
         if max_keys is not None and max_keys < 1:
             raise ValueError(f"max_keys must be at least 1 or None: {max_keys}")
@@ -168,7 +159,7 @@ class MemoryLog:
         found.trim(self._retention, now_ms)
         if token is not None:
             found.tokens[token] = tuple(ids)
-            if len(found.tokens) > _TOKENS:
+            if len(found.tokens) > RECENT_TOKENS:
                 del found.tokens[next(iter(found.tokens))]
         self._wake(topic)
         return ids
@@ -297,21 +288,9 @@ class MemoryLog:
         return found
 
     def _check(self, topic: str, found: _Topic | None, entries: Sequence[NewEntry]) -> None:
-        if not entries:
-            raise ValueError("append takes at least one entry")
         if found is not None and found.end is not None:
             raise ChannelEnded(topic, str(found.end.id))
-        for content in entries[:-1]:
-            if content.end:
-                raise ValueError("an end entry must be the last of its append")
-        kept = self._retention
-        if kept.entries is not None and len(entries) > kept.entries:
-            raise ValueError(
-                f"append of {len(entries)} entries: the history holds at most {kept.entries}"
-            )
-        size = sum(len(content.block) for content in entries)
-        if kept.size is not None and size > kept.size:
-            raise ValueError(f"append of {size} bytes: the history holds at most {kept.size}")
+        check_append(entries, self._retention)
         state: dict[str, Entry] = {} if found is None else found.state
         if self._max_keys is not None and len(state) + len(entries) > self._max_keys:
             keys = set(state)

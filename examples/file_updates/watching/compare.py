@@ -3,7 +3,8 @@
 Told as a story that a listener can follow step by step: directories move, then files move, then
 what is gone is deleted (files first, inner directories before outer ones), then files are created
 and modified. Each step makes sense after those before it, and after the last one the listener knows
-``after``. Equal snapshots give equal stories.
+``after``. Equal snapshots give equal stories. A file that was fresh when it was looked at, and is
+looked at again, is told as modified: once too often is harmless, and never is not.
 
 A move is believed if the inode is the same, and something else says so too, since file systems give
 the number of a deleted file to the next one made: either nothing was written (same size and time;
@@ -61,7 +62,7 @@ def compare(
             continue
         if old is None or old.is_dir:
             story.append(FileCreated(path))
-        elif old.stamp != entry.stamp:
+        elif old.stamp != entry.stamp or old.is_fresh:
             story.append(FileModified(path))
     return story
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
@@ -25,15 +26,25 @@ VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 """Errors of a directory that is no longer one: whatever took its place is told of in its turn."""
 
 
+MTIME_STEP_NS = 10_000_000
+"""Nanoseconds by which the time of a file moves on, at most: Linux takes it from a clock that ticks
+between 100 and 1,000 times a second."""
+
+
 @attrs.frozen
 class Entry:
-    """One file or directory as ``lstat`` shows it."""
+    """One file or directory as ``lstat`` shows it.
+
+    ``is_fresh``: a file was written so shortly before this look that a write after it may have
+    left the same time. So an equal stamp says nothing at the next look.
+    """
 
     mode: int
     dev: int
     ino: int
     size: int
     mtime_ns: int
+    is_fresh: bool = False
 
     @property
     def is_dir(self) -> bool:
@@ -62,6 +73,7 @@ Snapshot = Mapping[str, Entry]
 
 def entry_of(path: str) -> Entry | None:
     """What is at ``path``; None if it is nothing, nothing that counts, or out of reach."""
+    now = time.time_ns()
     try:
         # Not DirEntry.stat(), which leaves out the inode on Windows and costs the same elsewhere.
         found = os.lstat(path)
@@ -69,7 +81,10 @@ def entry_of(path: str) -> Entry | None:
         return None
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         return None
-    return Entry(found.st_mode, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    is_fresh = stat.S_ISREG(found.st_mode) and abs(now - found.st_mtime_ns) <= MTIME_STEP_NS
+    return Entry(
+        found.st_mode, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, is_fresh
+    )
 
 
 def is_inside(path: str, directory: str) -> bool:
@@ -122,6 +137,20 @@ def walk(
             if error.errno not in VANISHED:
                 unreadable[directory] = error
     return found, unreadable
+
+
+def let_settle(found: dict[str, Entry]) -> None:
+    """Wait for the files that are fresh to be so no longer, and look at them again, in a thread.
+
+    One that is still being written stays fresh. What is no longer a file will be hinted at.
+    """
+    fresh = [path for path, entry in found.items() if entry.is_fresh]
+    if fresh:
+        time.sleep(MTIME_STEP_NS / 1e9)
+    for path in fresh:
+        entry = entry_of(path)
+        if entry is not None and not entry.is_dir:
+            found[path] = entry
 
 
 class Index:

@@ -1,0 +1,106 @@
+"""The kinds of jobs, and what the API tells its clients of their changes.
+
+The states are those that the API documents; ``partially_succeeded`` is for batches. The parts of a
+job are its trace spans, each by its id. Everything here is a table or a pure function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from sselib import Job, JobChange, JobKind, Lifecycle, ServerSentEvent
+
+from .spans import close_open, history, timestamp
+
+_ENDS: Final = ("succeeded", "failed", "cancelled")
+
+
+def _lifecycle(*further_ends: str) -> Lifecycle:
+    return Lifecycle(
+        {
+            "pending": ("running", "failed", "cancelled"),
+            "running": (*_ENDS, *further_ends),
+        },
+        initial="pending",
+        started="running",
+        succeeded="succeeded",
+        failed="failed",
+        cancelled="cancelled",
+    )
+
+
+SINGLE: Final = _lifecycle()
+"""The life of a job that is about one document."""
+
+SEVERAL: Final = _lifecycle("partially_succeeded")
+"""The life of a job that is about several."""
+
+PARSE: Final = JobKind(name="parse", lifecycle=SINGLE, at_end=close_open)
+CHUNK: Final = JobKind(name="chunk", lifecycle=SINGLE, at_end=close_open)
+BATCH: Final = JobKind(name="batch_parse", lifecycle=SEVERAL, at_end=close_open, takes_slot=False)
+KINDS: Final = (PARSE, CHUNK, BATCH)
+
+
+def render(change: JobChange) -> Iterator[ServerSentEvent]:
+    """Yield what the updates stream says of a change: spans, status and the end, no more."""
+    about: dict[str, Any] = {"job_id": change.job_id, "status": change.status}
+    if change.what == "part":
+        yield ServerSentEvent.of_json(change.value, event="trace_update")
+    elif change.what == "status":
+        if change.counts:
+            about["progress"] = counters(change.counts)
+        if change.error is not None:
+            about["error"] = change.error.message
+        yield ServerSentEvent.of_json(about, event="job_status")
+    elif change.what == "end":
+        yield ServerSentEvent.of_json(about, event="done")
+
+
+def counters(counts: Mapping[str, int], total: int | None = None) -> dict[str, int]:
+    """Return the counters of a batch. There is none for who runs: they count as pending."""
+    ended = {name: counts.get(name, 0) for name in _ENDS}
+    if total is None:
+        total = sum(counts.values())
+    return {"total": total, **ended, "pending": total - sum(ended.values())}
+
+
+def progress(job: Job) -> dict[str, int]:
+    """Return the counters of a batch as it is, for all of its documents."""
+    statuses = [child.status for child in job.children.values()]
+    return counters({name: statuses.count(name) for name in _ENDS}, len(job.details["source_ids"]))
+
+
+def resource(job: Job) -> dict[str, Any]:
+    """Return a job as the API shows it."""
+    return {
+        "id": job.id,
+        "project_id": job.details["project_id"],
+        "operation": job.kind,
+        "status": job.status,
+        "created_at": timestamp(job.created_at),
+        "object": "job",
+        "source_id": job.details["source_id"],
+        "correlation_id": job.details["correlation_id"],
+        "started_at": timestamp(job.started_at),
+        "completed_at": timestamp(job.completed_at),
+        "result": job.result,
+        "progress": {**progress(job), "child_jobs": _children(job)}
+        if job.kind == "batch_parse"
+        else None,
+        "error": None if job.error is None else job.error.message,
+        "history": history(job),
+    }
+
+
+def _children(job: Job) -> list[dict[str, Any]]:
+    return [
+        {
+            "source_document_id": child.details["source_id"],
+            "job_id": child.id,
+            "status": child.status,
+            "parse_result_id": (child.result or {}).get("parse_result_id"),
+            "error": None if child.error is None else child.error.message,
+        }
+        for child in job.children.values()
+    ]

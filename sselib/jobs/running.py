@@ -1,0 +1,380 @@
+"""A job while it lives: the one writer of its topic, and what its work speaks through.
+
+Each change is made in three steps under the job's lock: the job is put as it will be, the change
+is appended, and only an append that was refused takes the first step back. So the changes of a job
+are in the log in the order in which they were made, and what its last change says is never behind
+what was said before it.
+
+What an entry says about keys is the kind's choice. ``status`` is owed to everybody and progress
+only until there is newer, each part and each child has a key of its own; a kind that is
+``one_state`` has one key for status and progress, of which the newest alone is owed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import attrs
+import trio
+
+from ..errors import ChannelEnded
+from ..events import ServerSentEvent
+from ..lifecycle import Lifecycle
+from ..log import EventLog, NewEntry
+from .record import ChildJob, Job, JobChange, JobError, Step, What
+
+SIMPLE: Final = Lifecycle(
+    {
+        "pending": ("running", "failed", "cancelled"),
+        "running": ("succeeded", "failed", "cancelled"),
+    },
+    initial="pending",
+    started="running",
+    succeeded="succeeded",
+    failed="failed",
+    cancelled="cancelled",
+)
+"""The life of a job that needs no words of its own."""
+
+
+@attrs.frozen(kw_only=True)
+class JobKind:
+    """What all jobs of a kind have in common.
+
+    Args:
+        name: Stored with each job and shown to clients. A runner has one kind of a name.
+        lifecycle: Its states.
+        one_state: Status and progress are one thing to clients: who joins is given one change,
+            and who is slow the newest alone. Otherwise each change of status is owed to all.
+        clear_at_end: Who comes when the job is over is given its end alone. Otherwise it is given
+            the job's parts and its status as they last were, and then its end.
+        takes_slot: Its work counts against the runner's capacity. Not for work that itself waits
+            for jobs: it would keep from running what it waits for.
+        at_end: Given the job as it ends, returns the parts that end with it and what they then
+            are: a span or a task that was under way when its work was cut off. It is pure, and
+            what it says is stored in one step with the end, whoever it is that ends the job.
+    """
+
+    name: str
+    lifecycle: Lifecycle = SIMPLE
+    one_state: bool = False
+    clear_at_end: bool = False
+    takes_slot: bool = True
+    at_end: Callable[[Job], Mapping[str, Any]] | None = None
+
+
+JOB: Final = JobKind(name="job")
+"""The kind of a job that needs no kind."""
+
+
+@attrs.frozen
+class Outcome:
+    """What work returns that has more to say than its result.
+
+    Args:
+        result: What any other work would have returned: JSON of the application's own.
+        status: The final state, if it is not the lifecycle's ``succeeded``.
+        message: The last message.
+    """
+
+    result: Any = None
+    status: str | None = attrs.field(default=None, kw_only=True)
+    message: str | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How a job is to end."""
+
+    status: str
+    result: Any = None
+    error: JobError | None = None
+    message: str | None = None
+    progress: float | None = None
+
+
+class RunningJob:
+    """What work is given: it speaks through it, and nothing else publishes.
+
+    From a thread: ``trio.from_thread.run(job.progress, 0.5, "half of it")``. Several tasks may
+    speak at once. When the job is over, whoever still speaks gets :exc:`ChannelEnded`.
+    """
+
+    __slots__ = ("_writer",)
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._writer.job.id
+
+    @property
+    def details(self) -> Any:
+        """What the job was submitted with."""
+        return self._writer.job.details
+
+    @property
+    def now(self) -> Job:
+        """The job as it is now."""
+        return self._writer.job
+
+    async def progress(self, value: float | None = None, message: str | None = None) -> None:
+        """Say how much is done, or what is being done, or both.
+
+        Progress never goes back: a value below an earlier one changes nothing, so that tasks
+        and threads need not agree on who speaks first. What is left out stays as it was.
+
+        Args:
+            value: From 0 to 1.
+            message: For people.
+
+        Raises:
+            ValueError: ``value`` is out of range.
+            ChannelEnded: The job is over.
+
+        Cancellation: as the log's ``append``; on a memory log, cancelled means not said.
+        """
+        await self._writer.report(None, value, message)
+
+    async def move(
+        self, status: str, *, progress: float | None = None, message: str | None = None
+    ) -> None:
+        """Enter another state of the lifecycle, in which the work goes on.
+
+        Args:
+            status: The state. Final ones are entered by returning and raising.
+            progress: As in :meth:`progress`.
+            message: As in :meth:`progress`.
+
+        Raises:
+            InvalidTransition: The lifecycle does not lead there from here.
+            ValueError: A final state, or ``progress`` is out of range.
+            ChannelEnded: The job is over.
+
+        Cancellation: as :meth:`progress`.
+        """
+        if self._writer.kind.lifecycle.is_final(status):
+            raise ValueError(f"work enters a final state by returning or raising: {status!r}")
+        await self._writer.report(status, progress, message)
+
+    async def update(self, part: str, value: Any, *, coalesce: bool = False) -> None:
+        """Say what a named part of the job is now: a span, a task, a step.
+
+        Args:
+            part: Its name.
+            value: What it is, whole: anything that has a JSON form.
+            coalesce: Nobody is owed this value once there is a newer one of this part.
+
+        Raises:
+            TypeError, ValueError: ``value`` has no JSON form.
+            ChannelEnded: The job is over.
+            TopicFull: One part more than a topic of this log may hold.
+
+        Cancellation: as :meth:`progress`.
+        """
+        await self._writer.change("part", part=part, value=value, coalesce=coalesce)
+
+
+Work: TypeAlias = Callable[[RunningJob], Awaitable[Any]]
+"""The work of a job: its result has a JSON form, or is an :class:`Outcome`."""
+
+
+@attrs.define(eq=False)
+class Writer:
+    """The one writer of an unfinished job's topic, and what its runner knows of it.
+
+    Attributes:
+        log: Where the topic is.
+        topic: Its name.
+        kind: The job's kind.
+        work: Its work; ``None`` of a job that is only to be ended.
+        job: The job as it is.
+        clock: Tells the time.
+        enlist: Has the list of jobs say what the job is now.
+        parent: The writer of the job that it is a child of.
+        children: Those of its own children that are not over.
+        scope: Around the work.
+        has_slot: Its work counts against the capacity at present.
+        begun: It is no longer in line: its work is called in this very step, or never will be.
+        over: The job has ended, here or elsewhere.
+    """
+
+    log: EventLog
+    topic: str
+    kind: JobKind
+    work: Work | None
+    job: Job
+    clock: Callable[[], datetime]
+    enlist: Callable[[Job], Awaitable[None]]
+    parent: Writer | None = None
+    children: dict[str, Writer] = attrs.field(factory=dict)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    has_slot: bool = False
+    begun: trio.Event = attrs.field(factory=trio.Event)
+    over: trio.Event = attrs.field(factory=trio.Event)
+    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def create(self) -> None:
+        """Append the first changes: the record, and the initial status."""
+        async with self._lock:
+            created = _event(self._change("created", record=self.job))
+            status = _event(self._change("status"))
+            # What is remembered is what is stored, whatever becomes of the caller's objects.
+            self.job = self.job.after(created.structure(JobChange))
+            entries = [
+                NewEntry.of(created, key="job"),
+                NewEntry.of(status, key=self._key("status"), coalesce=self.kind.one_state),
+            ]
+            await self.log.append(self.topic, entries, token="created")  # noqa: S106 # no password
+
+    async def announce(self) -> None:
+        """Have the list and the parent know of the job as it is.
+
+        It is done with each status. So one that is lost when the job's work is cancelled is made
+        up for by the next, and the last by whoever starts a runner on this log.
+        """
+        async with self._lock:
+            await self._announce()
+
+    async def report(self, status: str | None, progress: float | None, message: str | None) -> None:
+        """Append a change of status, progress or message."""
+        if progress is not None and not 0 <= progress <= 1:  # nor NaN
+            raise ValueError(f"progress goes from 0 to 1: {progress!r}")
+        await self.change(
+            "progress" if status is None else "status",
+            status=status,
+            progress=progress,
+            message=message,
+        )
+
+    async def change(
+        self,
+        what: What,
+        *,
+        status: str | None = None,
+        progress: float | None = None,
+        message: str | None = None,
+        part: str | None = None,
+        value: Any = None,
+        child: ChildJob | None = None,
+        coalesce: bool = True,
+    ) -> None:
+        """Append a change, and have the parent know of a new status."""
+        if what == "status":
+            coalesce = self.kind.one_state
+        name = child.id if child is not None else part
+        async with self._lock:
+            before = self.job
+            self.job = self._moved(status, progress, message)
+            try:
+                event = _event(self._change(what, part=part, value=value, child=child))
+                self.job = self.job.after(event.structure(JobChange))
+                entry = NewEntry.of(event, key=self._key(what, name), coalesce=coalesce)
+                await self.log.append(self.topic, [entry])
+            except trio.Cancelled:
+                # It may have been stored: what comes next is not to say less.
+                self.job = attrs.evolve(before, progress=self.job.progress)
+                raise
+            except Exception:
+                self.job = before
+                raise
+            if status is not None:
+                await self._announce()
+
+    async def end(self, ending: Ending, *, bare: bool = False) -> None:
+        """Append the last change, with the parts that end with it, or ``bare`` of all parts.
+
+        Raises:
+            ChannelEnded: There is one already.
+            TypeError: The result has no JSON form.
+            ValueError: It has none, or is larger than the log takes; or the status is not final.
+        """
+        if not self.kind.lifecycle.is_final(ending.status):
+            raise ValueError(f"a job cannot end in a state that is not final: {ending.status!r}")
+        async with self._lock:
+            before = self.job
+            job = self._moved(ending.status, ending.progress, ending.message)
+            self.job = attrs.evolve(job, result=ending.result, error=ending.error, finished=True)
+            entries = []
+            try:
+                if bare:
+                    self.job = attrs.evolve(self.job, parts={})
+                elif self.kind.at_end is not None:
+                    for part, value in self.kind.at_end(self.job).items():
+                        event = _event(self._change("part", part=part, value=value))
+                        self.job = self.job.after(event.structure(JobChange))
+                        entries.append(NewEntry.of(event, key=self._key("part", part)))
+                if not self.kind.clear_at_end:
+                    status = _event(self._change("status"))
+                    entries.append(NewEntry.of(status, key=self._key("status")))
+                end = _event(self._change("end", record=self.job))
+                entries.append(NewEntry.of(end, end=True, clear=self.kind.clear_at_end))
+                await self.log.append(self.topic, entries, token="end")  # noqa: S106 # no password
+            except BaseException:
+                self.job = before
+                raise
+            await self._announce()
+
+    def _moved(self, status: str | None, progress: float | None, message: str | None) -> Job:
+        job = self.job
+        steps = job.steps
+        if status is not None:
+            self.kind.lifecycle.check(job.status, status)
+            steps = (*steps, Step(status, self.clock()))
+        return attrs.evolve(
+            job,
+            status=status or job.status,
+            steps=steps,
+            progress=max(progress, job.progress or 0.0) if progress is not None else job.progress,
+            message=job.message if message is None else message,
+        )
+
+    def _change(self, what: What, **fields: Any) -> JobChange:
+        job = self.job
+        children = job.children
+        if fields.get("child") is not None:
+            children = {**children, fields["child"].id: fields["child"]}
+        return JobChange(
+            what=what,
+            job_id=job.id,
+            kind=job.kind,
+            at=self.clock(),
+            status=job.status,
+            progress=job.progress,
+            message=job.message,
+            steps=job.steps,
+            error=job.error,
+            counts=Counter(child.status for child in children.values()),
+            **fields,
+        )
+
+    def _key(self, what: What, name: str | None = None) -> str:
+        if name is not None:
+            return f"{what}:{name}"
+        return "state" if self.kind.one_state else what
+
+    async def _announce(self) -> None:
+        job = self.job
+        await self.enlist(job)
+        if self.parent is None:
+            return
+        child = ChildJob(
+            id=job.id,
+            kind=job.kind,
+            status=job.status,
+            details=job.details,
+            result=job.result,
+            error=job.error,
+        )
+        with suppress(ChannelEnded):  # what is over does not count any more
+            await self.parent.change("child", child=child)
+
+
+def _event(change: JobChange) -> ServerSentEvent:
+    return ServerSentEvent.of_json(change, event=change.what)
