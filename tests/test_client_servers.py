@@ -170,15 +170,19 @@ async def test_tls_of_a_server(
     server: Any, authority: trustme.CA, trusting: ssl.SSLContext, tmp_path: Path
 ) -> None:
     """TLS with a real server gives the events that there are."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    issued = authority.issue_cert("localhost")
-    issued.private_key_pem.write_to_path(key)
-    for blob in issued.cert_chain_pems:
-        blob.write_to_path(cert, append=True)
     app = Application()
-    config = Config()
-    config.certfile, config.keyfile = str(cert), str(key)
-    async with serving(server, app, config=config) as served, soon():
+    if server is load("hypercorn"):
+        cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+        issued = authority.issue_cert("localhost")
+        issued.private_key_pem.write_to_path(key)
+        for blob in issued.cert_chain_pems:
+            blob.write_to_path(cert, append=True)
+        config = Config()
+        config.certfile, config.keyfile = str(cert), str(key)
+        tls: dict[str, Any] = {"config": config}
+    else:
+        tls = {"ssl_context": certified(authority, "localhost")}
+    async with serving(server, app, **tls) as served, soon():
         url = f"https://localhost:{served.address[1]}/events"
         async with open_event_source(url, ssl_context=trusting, policy=AT_ONCE) as source:
             await source.wait_open()
