@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
@@ -150,21 +151,29 @@ def test_a_reload_goes_on_with_the_project(server: Server, page: Page) -> None:
     expect(page.frame_locator("iframe").locator("h1")).to_have_text("One")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(None, "The server does not know this project"), ("data", "Failed: interrupted")],
+)
 def test_a_page_finds_out_what_became_of_its_project(
-    start_server: Start, page: Page, number: signal.Signals
+    start_server: Start,
+    page: Page,
+    tmp_path: Path,
+    data: str | None,
+    message: str,
 ) -> None:
     """A server that goes in the middle is looked for until it is back, and then asked."""
-    server = start_server()
-    server.submit_behind(50)
+    arguments = [] if data is None else ["--data", str(tmp_path / data)]
+    server = start_server(*arguments)
+    server.submit_behind(40)
     page.goto(server.url)
     page.get_by_role("button", name="Build it").click()
     state(page, "live")
-    server.process.send_signal(number)
+    server.process.send_signal(signal.SIGKILL)
     server.process.wait(timeout=15)
     state(page, "reconnecting")
-    start_server(port=server.port)
-    expect(page.get_by_role("alert")).to_contain_text("does not know this project")
+    start_server(*arguments, port=server.port)
+    expect(page.get_by_role("alert")).to_contain_text(message)
     page.get_by_role("button", name="Build it").click()
     bar(page, 100)
 
