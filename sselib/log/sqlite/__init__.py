@@ -245,7 +245,7 @@ class SQLiteLog:
                     writing.finish()
                 changed, number = writing.changed, writing.number
                 file.shorten_wal(self.path, db)
-        except (sqlite3.Error, LocalError) as error:
+        except (*file.FAILURES, LocalError) as error:
             if not changed:
                 for call in batch:
                     call.error = file.explained(self.path, error)
@@ -268,7 +268,7 @@ class SQLiteLog:
                                 call.result = call.work(reading)
                             except Exception as error:  # noqa: BLE001 # it is the caller's
                                 call.error = file.explained(self.path, error)
-                except (sqlite3.Error, LocalError) as error:
+                except (*file.FAILURES, LocalError) as error:
                     for call in batch:
                         call.error = file.explained(self.path, error)
                 worker.answer(batch)
@@ -291,7 +291,7 @@ class SQLiteLog:
                 try:
                     with file.transaction(db, "DEFERRED"):
                         seen, changes = Reading(db).changes(seen)
-                except sqlite3.Error as error:
+                except file.FAILURES as error:
                     raise file.explained(self.path, error) from error
                 if changes != {}:
                     token.run_sync_soon(self._heard, seen, changes)

@@ -39,6 +39,9 @@ MAX_WAL_BYTES: Final = 64 * 1024 * 1024
 
 APPLICATION_ID: Final = 0x7373656C  # "ssel"
 
+# How a file fails.
+FAILURES: Final = (sqlite3.Error, OSError)
+
 # What of a topic an entry belongs to.
 HISTORY: Final = 0
 STATE: Final = 1
@@ -87,8 +90,8 @@ STEPS: Final[tuple[str, ...]] = (
 
 
 def explained(path: Path, error: Exception) -> Exception:
-    """Return what an error of SQLite means to whoever uses the log; others say it themselves."""
-    if not isinstance(error, sqlite3.Error):
+    """Return what an error means to whoever uses the log."""
+    if not isinstance(error, FAILURES):
         return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest are details
     if code == sqlite3.SQLITE_NOTADB:
@@ -175,7 +178,7 @@ def prepare(path: Path, synchronous: Synchronous, make_tag: Callable[[], str]) -
             with transaction(db, "IMMEDIATE"):
                 _upgrade(db)
                 _note_boot(db, synchronous, make_tag)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise explained(path, error) from error
 
 
