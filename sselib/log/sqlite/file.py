@@ -7,10 +7,11 @@ is brought up to date; one that has more was written by a later version and is l
 **Writers take turns.** SQLite lets several processes write to one file, but until its version
 3.51.3 it could corrupt the file when one committed just while another copied the write-ahead log
 into it (https://sqlite.org/wal.html#walresetbug). So whoever writes holds a lock of ours around
-the whole of it: committing, the copying that goes with it, and closing the file, which copies as
-well. Readers have connections that cannot write and need no turn. The lock is ``flock`` on a file
-of its own beside the other: the kernel lets it go when its holder dies, and SQLite's own locks,
-which are the process's and end when any descriptor of the file is closed, are not touched.
+the whole of it: the commit, and the copying that goes with one. Readers have connections that can
+do neither, and need no turn; and when the file is closed SQLite copies only if nobody else has it
+open. The lock is ``flock`` on a file of its own beside the other: the kernel lets it go when its
+holder dies, and SQLite's own locks, which are the process's and end when any descriptor of the
+file is closed, are not touched.
 """
 
 from __future__ import annotations
