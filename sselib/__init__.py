@@ -45,6 +45,8 @@ from .log import Retention as Retention
 from .log.memory import MemoryLog as MemoryLog
 from .log.sqlite import SQLiteLog as SQLiteLog
 from .log.sqlite import open_sqlite_log as open_sqlite_log
+from .server import run as run
+from .server import serve as serve
 from .stream import EventStream as EventStream
 from .stream import StreamPolicy as StreamPolicy
 from .subscription import Subscription as Subscription

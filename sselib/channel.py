@@ -43,12 +43,15 @@ class ChannelStatistics:
         window_bytes: Their bytes as framed for the wire.
         last_id: The id up to which the window has followed the log; ``None`` while nobody
             subscribes or nothing was ever published.
+        lag: Entries of the window that the subscriber who is furthest behind has yet to be given.
+            One more than there are if what comes next for it is in the log alone.
     """
 
     subscribers: int
     window_entries: int
     window_bytes: int
     last_id: str | None
+    lag: int
 
 
 class EventChannel:
@@ -205,6 +208,29 @@ class EventChannel:
 
         Cancellation: of entering: nothing remains. Leaving waits for nothing.
         """
+        subscription = await self.open_subscription(
+            last_event_id=last_event_id, replay=replay, lag=lag, ids=ids, gap_event=gap_event
+        )
+        try:
+            yield subscription
+        finally:
+            self.end_subscription(subscription)
+
+    async def open_subscription(
+        self,
+        *,
+        last_event_id: str | None,
+        replay: Replay,
+        lag: Lag,
+        ids: Ids,
+        gap_event: ServerSentEvent | None,
+    ) -> Subscription:
+        """Do the first half of :meth:`subscribe`, for who has a ``finally`` for the second.
+
+        A context manager costs a kilobyte, which counts where there is one for each client.
+
+        Cancellation: nothing remains.
+        """
         for name, value, choices in (
             ("replay", replay, get_args(Replay)),
             ("lag", lag, get_args(Lag)),
@@ -227,21 +253,27 @@ class EventChannel:
         if self._closed:
             subscription.finish()
             await trio.lowlevel.checkpoint()
-            yield subscription
-            return
+            return subscription
         if self._unwatch is None:
             self._unwatch = self.log.watch(self.topic, self._wake)
         self._subscriptions[subscription] = None
         try:
             await subscription.begin(last_event_id)
-            yield subscription
-        finally:
-            subscription.close()
-            del self._subscriptions[subscription]
-            if not self._subscriptions:
-                self._unwatch()
-                self._unwatch = None
-                self._window = self._new_window()
+        except BaseException:
+            self.end_subscription(subscription)
+            raise
+        return subscription
+
+    def end_subscription(self, subscription: Subscription) -> None:
+        """Do the second half of :meth:`subscribe`."""
+        subscription.close()
+        if subscription not in self._subscriptions:
+            return  # the channel was closed before
+        del self._subscriptions[subscription]
+        if not self._subscriptions and self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+            self._window = self._new_window()
 
     def close(self) -> None:
         """Stop: subscribers are given what there is and finish, and publishing raises.
@@ -266,6 +298,7 @@ class EventChannel:
             window_entries=len(window.frames),
             window_bytes=window.size,
             last_id=str(window.last) if window.last > ORIGIN else None,
+            lag=max((each.lag() for each in self._subscriptions), default=0),
         )
 
     async def pull(self) -> None:

@@ -25,18 +25,18 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, TypedDict, Unpack, cast
 
 import attrs
 import trio
 
-from .listening import Address, CannotListen, Listening, listen
-from .registry import RegisteredApp, StreamRegistry
+from .listening import Address, Listening, listen
+from .process import run_process
+from .registry import StreamRegistry, registered
 from .stream import ASGIApp, Message, Receive, Scope, Send
 
 try:
@@ -69,6 +69,7 @@ class ServeOptions(TypedDict, total=False):
     port: int
     unix_path: str | os.PathLike[str] | None
     sockets: Sequence[socket.socket] | None
+    reuse_port: bool
     config: Config | None
     registry: StreamRegistry | None
     http2: bool
@@ -82,6 +83,7 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
     port: int = DEFAULT_PORT,
     unix_path: str | os.PathLike[str] | None = None,
     sockets: Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
     config: Config | None = None,
     registry: StreamRegistry | None = None,
     shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
@@ -104,6 +106,7 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
             answers on any more is replaced; ours is removed at the end.
         sockets: Bound sockets to listen on instead, such as those a supervisor passes on. They
             are given away: detached from these objects, and closed at the end.
+        reuse_port: Let other processes listen on the same port; the kernel deals out the clients.
         config: Settings for Hypercorn, among them ``certfile`` and ``keyfile`` for TLS. Where to
             listen is not taken from it, nor a ``graceful_timeout`` above one second.
         registry: Keeps the streams. Without one it is that in which ``app`` is wrapped already
@@ -127,8 +130,8 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
     if write_timeout is not None and not 0.001 <= write_timeout <= LONGEST_WRITE_TIMEOUT:
         raise ValueError(f"write_timeout must be from 1 ms to a day: {write_timeout!r}")
     settings = _settings(config, http2=http2)
-    registered = _registered(app, registry)
-    drained = registered.registry.drained_after(shutdown_trigger or trio.sleep_forever)
+    app_in_registry = registered(app, registry)
+    drained = app_in_registry.registry.drained_after(shutdown_trigger or trio.sleep_forever)
     closing = trio.Event()
     over = False
 
@@ -146,11 +149,13 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
             if not over:  # else whatever is at these addresses now is another's
                 listening.cut_connections()
 
-    with await listen(host, port, unix_path=unix_path, sockets=sockets) as listening:
+    with await listen(
+        host, port, unix_path=unix_path, sockets=sockets, reuse_port=reuse_port
+    ) as listening:
         if write_timeout is not None:
             listening.set_write_timeout(write_timeout)
         settings.bind = [f"fd://{sock.fileno()}" for sock in listening.sockets]
-        front = _Front(registered, listening, task_status, http2=http2)
+        front = _Front(app_in_registry, listening, task_status, http2=http2)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cut_when_late)
             try:
@@ -172,72 +177,17 @@ def run(
     started: Callable[[list[Address]], object] | None = None,
     **options: Unpack[ServeOptions],
 ) -> None:
-    """Be a process that serves: start Trio, serve, drain at a signal, return.
-
-    SIGINT and SIGTERM begin the drain; a second one cancels everything. Both are ours from the
-    first moment to the last, so what stands around the server is always left in order.
+    """Be a process that serves: as :func:`sselib.run`, on Hypercorn.
 
     Args:
-        app: The application, or an async context manager that gives it. The second is for what
-            streams depend on (a log, a watcher, a runner): open that around the ``yield``, and it
-            outlives them all. A registry made there comes along by yielding ``registry(app)``.
+        app: The application, or an async context manager that gives it.
         started: Called with where it listens, once the application has started.
         options: As for :func:`serve`.
 
     Raises:
-        SystemExit: With one line on standard error and code 1 if it cannot listen; with 128 plus
-            the signal's number after a second signal.
-        Exception: Whatever else ended the server, or what stands around it.
+        SystemExit, Exception: As :func:`sselib.run`.
     """
-    outcome = trio.run(_main, app, _Told(started or (lambda _: None)), options)
-    if outcome is not None:
-        sys.exit(outcome)
-
-
-async def _main(
-    app: ASGIApp | AbstractAsyncContextManager[ASGIApp],
-    status: _Told,
-    options: ServeOptions,
-) -> int | str | None:
-    """Serve until signalled; return what the process is to exit with."""
-    surroundings = app if isinstance(app, AbstractAsyncContextManager) else nullcontext(app)
-    stop = trio.Event()
-    outcome: int | str | None = None
-
-    async def obey(signals: AsyncIterator[int]) -> None:
-        nonlocal outcome
-        async for number in signals:
-            if stop.is_set():
-                outcome = 128 + number
-                nursery.cancel_scope.cancel()
-            stop.set()
-
-    try:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(obey, signals)
-                async with surroundings as opened:
-                    try:
-                        await serve(
-                            opened, shutdown_trigger=stop.wait, task_status=status, **options
-                        )
-                    except CannotListen as error:
-                        outcome = str(error)
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # It is this nursery's, where nothing but the body fails.
-        raise group.exceptions[0] from None  # noqa: ASYNC123
-    return outcome
-
-
-@attrs.frozen
-class _Told:
-    """A task status that calls a function."""
-
-    function: Callable[[Any], object]
-
-    def started(self, value: object = None) -> None:
-        self.function(value)
+    run_process(partial(serve, **options), app, started)
 
 
 @attrs.define(eq=False)
@@ -296,11 +246,3 @@ def _settings(config: Config | None, *, http2: bool) -> Config:
         settings.alpn_protocols = spoken or ["http/1.1"]
     settings.create_ssl_context()  # a bad certificate fails here, before there are sockets
     return settings
-
-
-def _registered(app: ASGIApp, registry: StreamRegistry | None) -> RegisteredApp:
-    if not isinstance(app, RegisteredApp):
-        return (registry or StreamRegistry())(app)
-    if registry not in (None, app.registry):
-        raise ValueError("the app is wrapped in another registry than the one given")
-    return app

@@ -21,7 +21,7 @@ import math
 import os
 import socket
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -33,6 +33,9 @@ Address = tuple[str, int] | str  # (host, port), or the path of a Unix socket
 
 # Where the system lists the descriptors of this process: Linux, then macOS.
 DESCRIPTORS: Final = next(filter(Path.is_dir, (Path("/proc/self/fd"), Path("/dev/fd"))), None)
+
+# Connections waiting to be accepted: all clients may come back at once.
+BACKLOG: Final = 1024
 
 _ANY_HOST: Final = ("0.0.0.0", "::")  # noqa: S104 # known here, not bound to
 
@@ -99,13 +102,18 @@ class Listening:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets as far as they are still its own; connections go on."""
         self._free_spare()
         for sock in self.sockets:
             sock.close()
-        if self._unix_path is not None:
+        path, self._unix_path = self._unix_path, None
+        if path is not None:
             with suppress(FileNotFoundError):
-                if self._unix_path.stat().st_ino == self._inode:  # not a successor's
-                    self._unix_path.unlink()
+                if path.stat().st_ino == self._inode:  # not a successor's
+                    path.unlink()
 
     @property
     def addresses(self) -> list[Address]:
@@ -122,6 +130,22 @@ class Listening:
                 if sock.family in (socket.AF_INET, socket.AF_INET6):
                     milliseconds = math.ceil(seconds * 1000)
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+    def begin(self, *, unsent_bytes: int) -> None:
+        """Take the sockets away from whoever gave them, and listen without blocking.
+
+        Args:
+            unsent_bytes: How much of what is sent on a connection the kernel keeps beyond what
+                is on its way. Connections inherit it when accepted.
+        """
+        self.sockets = [socket.socket(fileno=sock.detach()) for sock in self.sockets]
+        for sock in self.sockets:
+            sock.setblocking(False)  # noqa: FBT003 # the standard library's
+            sock.listen(BACKLOG)
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent_bytes)
 
     def hand_over(self) -> None:
         """Let go of the sockets: somebody else has the descriptors, and closes them."""
@@ -165,6 +189,7 @@ async def listen(
     *,
     unix_path: str | os.PathLike[str] | None = None,
     sockets: Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
 ) -> Listening:
     """Open listening sockets: at all addresses of a host, or at a path, or those given.
 
@@ -174,6 +199,7 @@ async def listen(
         unix_path: Path of a Unix socket to make instead. If there is one that nobody answers on,
             left by a process that died, it is replaced.
         sockets: Bound stream sockets to take over instead.
+        reuse_port: Let others that say so too listen on the same port.
 
     Raises:
         CannotListen: The address is taken, forbidden or unknown.
@@ -185,10 +211,14 @@ async def listen(
     if sockets is not None:
         if unix_path is not None:
             raise ValueError("give unix_path or sockets, not both")
+        if reuse_port:
+            raise ValueError("reuse_port is about a host and port, not about sockets")
         if not sockets or any(sock.type != socket.SOCK_STREAM for sock in sockets):
             raise ValueError("sockets must be stream sockets, and at least one")
         return Listening(sockets)
     if unix_path is not None:
+        if reuse_port:
+            raise ValueError("reuse_port is about a host and port, not about a unix_path")
         path = Path(unix_path)
         try:
             return Listening([_listen_unix(path)], path)
@@ -197,10 +227,34 @@ async def listen(
     if not 0 <= port < 2**16:  # the resolver would take it modulo 65,536
         raise ValueError(f"port must be from 0 to 65535: {port!r}")
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        return Listening(await _listen_tcp(host, port, reuse_port=reuse_port))
     except OSError as error:
         raise CannotListen(f"{host} port {port}", error) from error
-    return Listening([socket.socket(fileno=each.socket.detach()) for each in listeners])
+
+
+async def _listen_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    found = await trio.socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    with ExitStack() as opened:
+        sockets = []
+        for family, kind, protocol, _, address in found:
+            try:
+                sock = opened.enter_context(socket.socket(family, kind, protocol))
+            except OSError as error:
+                if error.errno == errno.EAFNOSUPPORT and len(found) > 1:
+                    continue  # a host that has IPv6 addresses, on a machine that has none
+                raise
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sock.listen(BACKLOG)
+            sockets.append(sock)
+        opened.pop_all()
+        return sockets
 
 
 def _listen_unix(path: Path) -> socket.socket:

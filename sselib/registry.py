@@ -67,6 +67,8 @@ class RegistryStatistics:
         opened: Streams admitted so far.
         refused: Requests for a stream that were not, for whichever reason.
         ended: How many of the opened streams have ended, by reason.
+        events: Entries written on all streams so far.
+        bytes_written: Bytes of their bodies so far.
     """
 
     streams: int
@@ -75,6 +77,8 @@ class RegistryStatistics:
     opened: int
     refused: int
     ended: Mapping[str, int]
+    events: int
+    bytes_written: int
 
 
 class StreamRegistry:
@@ -132,6 +136,8 @@ class StreamRegistry:
         self._opened = 0
         self._refused = 0
         self._ended: Counter[str] = Counter()
+        self._events = 0  # of the streams that have ended
+        self._bytes_written = 0
         self._drain_ends: float | None = None
         self._all_gone = trio.Event()  # while draining: there will be no more streams
 
@@ -160,6 +166,8 @@ class StreamRegistry:
             if not self._per_client[client]:
                 del self._per_client[client]
         self._ended[reason] += 1
+        self._events += stream.events
+        self._bytes_written += stream.bytes_written
         if self._drain_ends is not None and not self._streams:
             self._all_gone.set()
         # A peer chose the path and perhaps the client's name: repr keeps them on this line.
@@ -193,6 +201,9 @@ class StreamRegistry:
             opened=self._opened,
             refused=self._refused,
             ended=dict(self._ended),
+            events=self._events + sum(stream.events for stream in self._streams),
+            bytes_written=self._bytes_written
+            + sum(stream.bytes_written for stream in self._streams),
         )
 
     def drained_after(
@@ -304,3 +315,16 @@ class RegisteredApp:
             extensions = {**(scope.get("extensions") or {}), REGISTRY: self.registry}
             scope = {**scope, "extensions": extensions}
         await self.app(scope, receive, send)
+
+
+def registered(app: ASGIApp, registry: StreamRegistry | None) -> RegisteredApp:
+    """Return the application in this registry, in the one it is in already, or in a new one.
+
+    Raises:
+        ValueError: It is in another one already.
+    """
+    if not isinstance(app, RegisteredApp):
+        return (registry or StreamRegistry())(app)
+    if registry not in (None, app.registry):
+        raise ValueError("the app is wrapped in another registry than the one given")
+    return app

@@ -47,6 +47,9 @@ Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 REGISTRY: Final = "sselib.registry"
 """The name of the :class:`StreamHost` in ``scope["extensions"]``."""
 
+FAST_LANE: Final = "sselib.pump"
+"""The name of the :class:`FastLane` in ``scope["extensions"]``."""
+
 # Seconds. The standard suggests a comment "every 15 seconds or so" against proxies that give up
 # on an idle connection; the shortest such time in wide use is 30 (Heroku: 55, nginx: 60).
 DEFAULT_HEARTBEAT: Final = 15.0
@@ -55,6 +58,9 @@ DEFAULT_HEARTBEAT_COMMENT: Final = "keepalive"
 DEFAULT_MAX_AGE_JITTER: Final = 0.1
 # One TLS record, and what a client that does not read keeps of the server's memory.
 DEFAULT_BATCH_BYTES: Final = 16 * 1024
+
+# What send() raises, where it says that the client has left; Hypercorn's says nothing.
+_GONE: Final = (OSError, trio.BrokenResourceError)
 
 # Something is sent at once: proxies and clients hold a head back until the first byte of a body.
 _OPENING: Final = encode(Comment("connected"))
@@ -105,6 +111,13 @@ class StreamPolicy:
     ids: Ids = "all"
     batch_bytes: int = DEFAULT_BATCH_BYTES
     lag: Lag = "close"
+    heartbeat_block: bytes = attrs.field(  # encoded once for all streams
+        init=False, repr=False, eq=False
+    )
+
+    @heartbeat_block.default
+    def _encoded(self) -> bytes:
+        return encode(Comment(self.heartbeat_comment))
 
     def __attrs_post_init__(self) -> None:
         if self.heartbeat is None and self.max_age is None:
@@ -126,7 +139,6 @@ class StreamPolicy:
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}: {getattr(self, name)!r}"
                 )
-        Comment(self.heartbeat_comment)
         ServerSentEvent("", retry=self.retry)
 
 
@@ -219,6 +231,79 @@ class StreamHost(Protocol):
         ...
 
 
+class Schedule:
+    """When a stream's heartbeats fall due, and when it is too old.
+
+    Attributes:
+        comment: The bytes of a heartbeat.
+        batch_bytes: The most bytes to write at once.
+        is_idle_mode: A heartbeat is due only when nothing was written for that long.
+    """
+
+    __slots__ = ("_beat", "_expires", "_heartbeat", "batch_bytes", "comment", "is_idle_mode")
+
+    def __init__(self, stream: OpenStream, policy: StreamPolicy) -> None:
+        self.comment = policy.heartbeat_block
+        self.batch_bytes = policy.batch_bytes
+        self.is_idle_mode = policy.heartbeat_mode == "idle"
+        self._heartbeat = math.inf if policy.heartbeat is None else policy.heartbeat
+        self._beat = stream.opened_at + self._heartbeat
+        self._expires = math.inf
+        if policy.max_age is not None:
+            earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 - it is no secret
+            self._expires = stream.opened_at + policy.max_age * (1 - earlier)
+
+    def next(self) -> float:
+        """Return when something may fall due, on Trio's clock."""
+        return min(self._beat, self._expires)
+
+    def falls_due(self, now: float, written_at: float) -> Literal["age", "beat"] | None:
+        """Return what is due, and look out for what comes then.
+
+        Args:
+            now: The time.
+            written_at: When the stream was written to last.
+        """
+        if now >= self._expires:
+            self._expires = math.inf
+            return "age"
+        if self.is_idle_mode and now < written_at + self._heartbeat:
+            self._beat = written_at + self._heartbeat
+            return None
+        if now < self._beat:
+            return None
+        self._beat = (
+            now + self._heartbeat if self.is_idle_mode else max(self._beat + self._heartbeat, now)
+        )
+        return "beat"
+
+
+class FastLane(Protocol):
+    """A server's offer to write a stream without a task for each write: :data:`FAST_LANE`.
+
+    What a middleware does with a body must not be passed by. So the stream sends its first bytes
+    like any others, and takes the lane only if they came out as they went in.
+    """
+
+    def probe(self, data: bytes) -> None:
+        """Look out for these bytes: whether this very object is sent next, by this very task."""
+        ...
+
+    def is_clear(self) -> bool:
+        """Return whether it was."""
+        ...
+
+    def carry(
+        self, stream: OpenStream, source: Subscription, schedule: Schedule
+    ) -> Awaitable[None]:
+        """Write what the source gives, and heartbeats, until more than that is to be done.
+
+        What that is, the source and the stream say. While it is carried, the stream's ``wake`` is
+        the lane's. Raises :exc:`OSError` if the client has left.
+        """
+        ...
+
+
 class _Source(Protocol):
     """What a writer needs of a source; a :class:`Subscription` is one."""
 
@@ -307,48 +392,59 @@ class EventStream:
             raise RuntimeError(f"EventStream answers HTTP requests, not {scope['type']!r}")
         stream = OpenStream(scope)
         host: StreamHost | None = (scope.get("extensions") or {}).get(REGISTRY)
-        if host is None or scope["method"] == "HEAD":
-            await self._run(stream, receive, send)
-            return
-        refusal = host.admit(stream)
-        if refusal is not None:
-            await _send_whole(send, refusal.status, refusal.headers, refusal.body)
-            return
+        if scope["method"] == "HEAD":
+            host = None
+        if host is not None:
+            refusal = host.admit(stream)
+            if refusal is not None:
+                await _send_whole(send, refusal.status, refusal.headers, refusal.body)
+                return
         reason = "cancelled"
         try:
-            reason = await self._run(stream, receive, send)
+            with stream.life:
+                reason = await self._answer(stream, receive, send)
+            reason = stream.reason or reason
         except Exception:  # what is cancelled is none, alone or in a group
             reason = "failed"
             raise
         finally:
-            host.discard(stream, reason)
-
-    async def _run(self, stream: OpenStream, receive: Receive, send: Send) -> str:
-        """Answer until the stream ends or is cancelled, and return why it did."""
-        reason = "cancelled"
-        with stream.life:
-            reason = await self._answer(stream, receive, send)
-        return stream.reason or reason
+            if host is not None:
+                host.discard(stream, reason)
 
     async def _answer(self, stream: OpenStream, receive: Receive, send: Send) -> str:
+        """Answer until the stream ends, and return why it did."""
         if not isinstance(self._source, EventChannel):
             own = _OwnSource()
             return await self._respond(stream, own, receive, send, own_task=self._source)
         last_event_id = self._last_event_id
         if last_event_id is None:
             last_event_id = _header(stream.scope, b"last-event-id")
-        async with self._source.subscribe(
+        subscription = await self._source.open_subscription(
             last_event_id=last_event_id,
             replay=self._replay,
             lag=self._policy.lag,
             ids=self._policy.ids,
             gap_event=self._gap_event,
-        ) as subscription:
+        )
+        try:
             if subscription.outcome.at_end:
                 headers = [header for header in self._headers if header[0] != b"content-type"]
                 await _send_whole(send, 204, headers, b"")
                 return "ended"
-            return await self._respond(stream, subscription, receive, send)
+            lane = _fast_lane(stream.scope)
+            if lane is None or stream.scope["method"] == "HEAD":
+                return await self._respond(stream, subscription, receive, send)
+            opening = self._opening()
+            lane.probe(opening)
+            if not await self._open(stream, send, opening):
+                return "disconnected"  # noqa: ASYNC910 # it has sent
+            if not lane.is_clear():
+                return await self._respond(stream, subscription, receive, send, is_open=True)
+            schedule = Schedule(stream, self._policy)
+            stream.wake = subscription.wake
+            return await _deliver(stream, subscription, schedule, send, lane)
+        finally:
+            self._source.end_subscription(subscription)
 
     async def _respond(
         self,
@@ -357,44 +453,47 @@ class EventStream:
         receive: Receive,
         send: Send,
         *,
+        is_open: bool = False,
         own_task: Callable[[SendEvent], Awaitable[None]] | None = None,
     ) -> str:
+        """Send what is left, with a second task that looks after the client and the clock."""
         if stream.scope["method"] == "HEAD":
             await _send_whole(send, self._status, self._headers, b"")
             return "head"
-
+        stream.wake = source.wake
+        schedule = Schedule(stream, self._policy)
         reason = "cancelled"
 
-        async def write() -> None:  # noqa: ASYNC910 # send() is the server's checkpoint
+        async def deliver() -> None:  # noqa: ASYNC910 # send() is the server's checkpoint
             nonlocal reason
-            try:
-                await send(
-                    {
-                        "type": "http.response.start",
-                        "status": self._status,
-                        "headers": list(self._headers),
-                    }
-                )
-                await _send_body(stream, send, self._opening())
-                try:
-                    reason = await _write(stream, source, self._policy, send)
-                except SubscriptionLagged:
-                    reason = "lagged"
-                # A server may call the end of the body a disconnect: it is no reason any more.
-                stream.reason = stream.reason or reason
-                await _send_body(stream, send, stream.farewell, more_body=False)
-            except (OSError, trio.BrokenResourceError):
-                # Later versions of ASGI let send() say so; Hypercorn's says nothing.
+            if is_open or await self._open(stream, send, self._opening()):
+                reason = await _deliver(stream, source, schedule, send)
+            else:
                 reason = "disconnected"
             nursery.cancel_scope.cancel()
 
-        stream.wake = source.wake
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(write)
+            nursery.start_soon(deliver)
             if own_task is not None and isinstance(source, _OwnSource):
                 nursery.start_soon(source.run, own_task)
-            await _attend(stream, receive, self._policy)
+            await _attend(stream, receive, schedule)
         return reason
+
+    async def _open(  # noqa: ASYNC910 # send() is the server's checkpoint
+        self, stream: OpenStream, send: Send, opening: bytes
+    ) -> bool:
+        """Send the head and the first bytes, and return whether the client is still there."""
+        start = {
+            "type": "http.response.start",
+            "status": self._status,
+            "headers": list(self._headers),
+        }
+        try:
+            await send(start)
+            await _send_body(stream, send, opening)
+        except _GONE:
+            return False  # noqa: ASYNC910 # as above
+        return True
 
     def _opening(self) -> bytes:
         if self._policy.retry is None:
@@ -439,32 +538,50 @@ class _OwnSource:
         self.finished = True
 
 
-async def _write(stream: OpenStream, source: _Source, policy: StreamPolicy, send: Send) -> str:
-    """Write what the source gives, and heartbeats, until it is finished; return why that is."""
-    comment = encode(Comment(policy.heartbeat_comment))
-    is_idle_mode = policy.heartbeat_mode == "idle"
-    limit = policy.batch_bytes
+async def _deliver(  # noqa: ASYNC910 # send() and wait() are checkpoints
+    stream: OpenStream,
+    source: _Source,
+    schedule: Schedule,
+    send: Send,
+    lane: FastLane | None = None,
+) -> str:
+    """Write what the source gives, and heartbeats, and the end; return why that came."""
+    is_idle_mode = schedule.is_idle_mode
+    limit = schedule.batch_bytes
     is_finishing = False
-    while True:  # noqa: ASYNC913 # send() or wait() in each round
-        if stream.reason is not None and not is_finishing:
-            is_finishing = True
-            source.finish()
-        data = source.take(limit)
-        if stream.beat:
-            stream.beat = False
-            if not (data and is_idle_mode):
-                data += comment
-        if data:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-            stream.bytes_written += len(data)
-            stream.events = source.delivered
-            if is_idle_mode:
-                stream.written_at = trio.current_time()
-                stream.beat = False  # it fell due while the client did not read
-        elif source.finished:
-            return "ended" if source.ended else "closed"  # noqa: ASYNC910 # as above
-        else:
-            await source.wait()
+    reason: str | None = None
+    try:
+        while reason is None:  # send() or wait() in each round
+            if stream.reason is not None and not is_finishing:
+                is_finishing = True
+                source.finish()
+            data = source.take(limit)
+            if stream.beat:
+                stream.beat = False
+                if not (data and is_idle_mode):
+                    data += schedule.comment
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                stream.bytes_written += len(data)
+                stream.events = source.delivered
+                if is_idle_mode:
+                    stream.written_at = trio.current_time()
+                    stream.beat = False  # it fell due while the client did not read
+            elif source.finished:
+                reason = "ended" if source.ended else "closed"
+            elif lane is not None and isinstance(source, Subscription) and source.is_caught_up():
+                await lane.carry(stream, source, schedule)
+            else:
+                try:
+                    await source.wait()
+                except SubscriptionLagged:
+                    reason = "lagged"
+        # A server may call the end of the body a disconnect: it is no reason any more.
+        stream.reason = stream.reason or reason
+        await _send_body(stream, send, stream.farewell, more_body=False)
+    except _GONE:
+        return "disconnected"  # noqa: ASYNC910 # as above
+    return reason
 
 
 async def _send_body(
@@ -474,33 +591,22 @@ async def _send_body(
     stream.bytes_written += len(data)
 
 
-async def _attend(stream: OpenStream, receive: Receive, policy: StreamPolicy) -> None:
+async def _attend(stream: OpenStream, receive: Receive, schedule: Schedule) -> None:
     """Tell the writer what falls due; end the stream and return when its client leaves.
 
     A request body is read and ignored. A ``receive()`` that is cancelled because something is due
     loses nothing that matters: what it waits for, a server says again.
     """
-    is_idle_mode = policy.heartbeat_mode == "idle"
-    heartbeat = math.inf if policy.heartbeat is None else policy.heartbeat
-    beat = stream.opened_at + heartbeat
-    expires = math.inf
-    if policy.max_age is not None:
-        earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 - it is no secret
-        expires = stream.opened_at + policy.max_age * (1 - earlier)
     while True:
-        with trio.CancelScope(deadline=min(beat, expires)):
+        with trio.CancelScope(deadline=schedule.next()):
             while (await receive())["type"] != "http.disconnect":
                 pass
             stream.cancel("disconnected")
             return
-        now = trio.current_time()
-        if now >= expires:
-            expires = math.inf
+        due = schedule.falls_due(trio.current_time(), stream.written_at)
+        if due == "age":
             stream.finish("max age")
-        elif is_idle_mode and now < stream.written_at + heartbeat:
-            beat = stream.written_at + heartbeat
-        else:
-            beat = now + heartbeat if is_idle_mode else max(beat + heartbeat, now)
+        elif due == "beat":
             stream.beat = True
             stream.wake()
 
@@ -515,6 +621,11 @@ async def _send_whole(
 ) -> None:
     await send({"type": "http.response.start", "status": status, "headers": list(headers)})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _fast_lane(scope: Scope) -> FastLane | None:
+    lane: FastLane | None = (scope.get("extensions") or {}).get(FAST_LANE)
+    return lane
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -21,7 +21,7 @@ import trio
 from .errors import SubscriptionLagged
 from .events import Comment, ServerSentEvent
 from .log import FRESH, ORIGIN, EntryId, EventLog, Resumption, resume
-from .window import IDS, Frame, Ids, Window
+from .window import IDS, Batch, Frame, Ids, Listener, Window
 
 Replay: TypeAlias = Literal["current", "history", "live"]
 Lag: TypeAlias = Literal["close", "restart"]
@@ -154,35 +154,64 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         Raises:
             trio.ClosedResourceError: The subscription is closed.
         """
+        batch = self.take_batch(limit)
+        return b"" if batch is None else batch.data
+
+    def take_batch(self, limit: int) -> Batch | None:
+        """Do what :meth:`take` does, and return what may be shared with others at this place.
+
+        Raises:
+            trio.ClosedResourceError: The subscription is closed.
+        """
         self._check_open()
+        if self._backlog:
+            batch = self._take_backlog(limit)
+            return batch if batch.data else self.take_batch(limit)
+        start, stop = self._ready_in_window()
+        if start == stop:
+            return None
+        first = self._window.first
+        batch = self._window.batch(first + start, first + stop, self._mode, limit)
+        self._gave_from_window(batch.number - first, batch.given)
+        return batch if batch.data else self.take_batch(limit)
+
+    def _take_backlog(self, limit: int) -> Batch:
         pieces: list[bytes] = []
         size = 0
-        mode = self._mode
-        backlog = self._backlog
-        while backlog:
-            piece = backlog[-1].wire[mode]
-            size += len(piece)
-            if size > limit and pieces:
-                return b"".join(pieces)
-            if piece:
-                pieces.append(piece)
-            self._gave_from_backlog(backlog.pop())
-        start, stop = self._ready_in_window()
-        frames = self._window.frames
-        index = start
-        given = 0
-        while index < stop:
-            piece = frames[index].wire[mode]
+        while self._backlog:
+            piece = self._backlog[-1].wire[self._mode]
             size += len(piece)
             if size > limit and pieces:
                 break
-            if piece:
+            if piece:  # else it was rendered to nothing
                 pieces.append(piece)
-                given += 1
-            index += 1
-        if index > start:
-            self._gave_from_window(index, given)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._gave_from_backlog(self._backlog.pop())
+        return Batch(b"".join(pieces))
+
+    def is_caught_up(self) -> bool:
+        """Return whether all that is to come will come into the window, and nothing is there."""
+        window = self._window
+        return (
+            self._next == window.first + len(window.frames)
+            and self._until is None
+            and not self._backlog
+            and not self.finished
+        )
+
+    def listen(self, listener: Listener) -> bool:
+        """Have ``listener.tell()`` called when it may be worth while to call :meth:`take`, once.
+
+        It is what :meth:`wait` is, without a task that waits. Return ``False`` and do nothing if
+        this subscription is not caught up.
+        """
+        if self.is_caught_up():
+            self._window.listening[self] = listener
+            return True
+        return False
+
+    def stop_listening(self) -> None:
+        """Have nobody told any more."""
+        self._window.listening.pop(self, None)
 
     async def wait(self) -> None:  # noqa: ASYNC910 # it has waited, or does so at the end
         """Wait until :meth:`take` may have something to give, or it is finished, or :meth:`wake`.
@@ -218,6 +247,9 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     def wake(self) -> None:
         """Have a :meth:`wait` that is under way return, whatever there is."""
         self._woken = True
+        listener = self._window.listening.pop(self, None)
+        if listener is not None:
+            listener.tell()
         task = self._window.waiting.pop(self, None)
         if task is not None:
             trio.lowlevel.reschedule(task)
@@ -235,6 +267,13 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         """Return whether what comes next is in the log alone: :meth:`wait` reads it."""
         base = self._window.base
         return not self.is_ready() and base is not None and self._after < max(base, self._floor)
+
+    def lag(self) -> int:
+        """Return how many entries of the window are yet to be given, one more if it is behind."""
+        if self.is_behind():
+            return len(self._window.frames) + 1
+        start, stop = self._ready_in_window()
+        return stop - start
 
     def finish(self) -> None:
         """Let the subscriber have what its topic holds now, and nothing that comes later."""

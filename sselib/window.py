@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import attrs
 import trio
 
 from .codec import EventStreamDecoder, encode
 from .events import Comment, ServerSentEvent
+from .http1 import encode_chunk
 from .log import ORIGIN, Entry, EntryId, Head, Page
 
 Ids: TypeAlias = Literal["none", "end", "all"]
@@ -100,6 +101,43 @@ class Frame:
         self._events = None
 
 
+class Listener(Protocol):
+    """What waits for more without a task."""
+
+    def tell(self) -> None:
+        """Take notice that there may be more. It is not told again unless it asks again."""
+        ...
+
+
+class Batch:
+    """Some frames as they are written, all together.
+
+    Attributes:
+        data: Their bytes.
+        number: The number behind the last of them.
+        given: How many of them are owed to somebody.
+    """
+
+    __slots__ = ("_chunk", "_what", "data", "given", "number")
+
+    def __init__(self, data: bytes, number: int = 0, given: int = 0, what: object = None) -> None:
+        self.data = data
+        self.number = number
+        self.given = given
+        self._what = what
+        self._chunk: bytes | None = None
+
+    def is_of(self, what: object) -> bool:
+        """Return whether this was made for the same place, limit and ids."""
+        return self._what == what
+
+    def chunk(self) -> bytes:
+        """Return the bytes as one chunk of a chunked body, made once."""
+        if self._chunk is None:
+            self._chunk = encode_chunk(self.data)
+        return self._chunk
+
+
 class Window:
     """A bounded run of frames, numbered from the first that was ever in it.
 
@@ -115,6 +153,7 @@ class Window:
         frames: The frames.
         size: Their bytes.
         waiting: Who waits for more, and the task that does. (A parking lot cannot wake one alone.)
+        listening: Who waits for more, and the listener that is told.
     """
 
     def __init__(
@@ -129,6 +168,8 @@ class Window:
         self.frames: list[Frame] = []
         self.size = 0
         self.waiting: dict[object, trio.lowlevel.Task] = {}
+        self.listening: dict[object, Listener] = {}
+        self._batch = Batch(b"")  # the last one made: most subscribers are at the same place
         self._ids: list[EntryId] = []
         self._coalescing: dict[str, Frame] = {}
 
@@ -141,6 +182,36 @@ class Window:
         for task in self.waiting.values():
             trio.lowlevel.reschedule(task)
         self.waiting.clear()
+        listening, self.listening = self.listening, {}
+        for listener in listening.values():
+            listener.tell()
+
+    def batch(self, start: int, stop: int, mode: int, limit: int) -> Batch:
+        """Return the frames from one number on to before another, as many as fit, at least one.
+
+        Args:
+            start: The number of the first.
+            stop: The number before which to stop.
+            mode: The place in :data:`IDS` of which of them say their id.
+            limit: The most bytes, if it is more than one frame.
+        """
+        what = (start, stop, mode, limit)
+        if self._batch.is_of(what):
+            return self._batch
+        pieces: list[bytes] = []
+        size = 0
+        number = start
+        for frame in self.frames[start - self.first : stop - self.first]:
+            piece = frame.wire[mode]
+            size += len(piece)
+            if size > limit and pieces:
+                break
+            if piece:
+                pieces.append(piece)
+            number += 1
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._batch = Batch(data, number, len(pieces), what)
+        return self._batch
 
     def frame(self, entry: Entry, *, says: EntryId | None) -> Frame:
         """Frame an entry as those in the window are."""
@@ -166,6 +237,7 @@ class Window:
 
     def feed(self, page: Page, head: Head) -> None:
         """Take the page that the log gave for what comes after ``last``."""
+        self._batch = Batch(b"")
         if head.floor > self.last:
             # Entries have gone that were never seen here. Whoever is owed them finds out from
             # the log, since its cursor is now older than the window.

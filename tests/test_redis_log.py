@@ -1,29 +1,26 @@
-"""The log on a Redis server: as the memory log in all it does, on a real server."""
+"""The log on a Redis server: as the memory log in all it does, and safe from its server."""
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
-import trustme
+from hiredis import Reader
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sselib import ChannelEnded, MemoryLog, NewEntry, Retention, ServerSentEvent, TopicFull
-from sselib.errors import LogUnavailable
-from sselib.log import ORIGIN, EntryId, EventLog, check_append
-from sselib.log.redis import RedisRefused, open_redis_log
-from sselib.log.redis._scripts import SCRIPTS
+from sselib.log import ORIGIN, EntryId, EventLog, check_append, redis
+from sselib.log.redis import RedisLog, RedisRefused, open_redis_log
+from sselib.log.redis._connection import Connection
 from sselib.log.redis._server import Server
-from sselib.log.redis._wire import Lost
 
-from .redis_servers import PROGRAMS, RedisServer, free_port, redis_server
+from .redis_servers import PROGRAMS, RedisServer, redis_server
 
 _prefixes = map("test{}".format, count())
 
@@ -163,6 +160,31 @@ async def test_it_does_what_the_memory_log_does(
             assert await log.topics() == await memory.topics()
 
 
+async def test_a_page_holds_something(server: RedisServer) -> None:
+    """A limit that nothing is within is refused."""
+    async with open_redis_log(server.url, prefix=next(_prefixes)) as log:
+        for bounds in ({"limit": 0}, {"max_bytes": 0}):
+            with pytest.raises(ValueError, match="at least 1"):
+                await log.read("t", ORIGIN, **bounds)
+
+
+async def test_tokens_to_be_forgotten_are_bounded(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a program keeps of topics that it published to once is no more than so much."""
+    monkeypatch.setattr(redis, "_OVER_TOPICS", 2)
+    monkeypatch.setattr(redis, "_OVER_TOKENS", 3)
+    async with open_redis_log(server.url, prefix=next(_prefixes)) as log:
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(log.append, "t", [entry("x")])
+        for number in range(10):
+            await log.append(str(number), [entry("x")])
+        kept = log._over  # noqa: SLF001 # nobody else sees what is not kept
+        assert {topic: len(tokens) for topic, tokens in kept.items()} == {"8": 1, "9": 1}
+        assert len(await log.topics()) == 11
+
+
 async def test_a_topic_remembers_a_thousand_tokens(server: RedisServer) -> None:
     """At least the newest so many; and its own are forgotten with the next append."""
     async with open_redis_log(server.url, prefix="tokens") as log:
@@ -178,209 +200,96 @@ async def test_a_topic_remembers_a_thousand_tokens(server: RedisServer) -> None:
         assert server.ask("HLEN", "tokens:{b}:tokens") == ":1\r\n"
 
 
-# ---- servers, and who may use them ---------------------------------------------------------------
-
-
-async def test_a_server_asks_for_a_password_and_a_database(program: str, tmp_path: Path) -> None:
-    """With what stands in the URL a log works; without it, opening says what the server says."""
-    options = (
-        "--requirepass",
-        "p@ss/word",
-        "--user",
-        *["me", "on", ">my:secret", "~mine*", "&mine*", "+@all"],
-    )
-    with redis_server(program, tmp_path, *options) as server:
-        path = server.socket
-        for url in (f"unix://:p%40ss%2Fword@{path}?db=3", f"unix://me:my%3Asecret@{path}"):
-            async with open_redis_log(url, prefix="mine") as log:
-                await log.append("a", [entry("1")])
-                assert await log.topics() == ["a"]
-                woken = trio.Event()
-                log.watch("a", woken.set)
-                with trio.fail_after(20):
-                    await woken.wait()
-        async with open_redis_log(f"unix://:p%40ss%2Fword@{path}?db=4", prefix="mine") as log:
-            assert await log.topics() == []
-        for url, answer in (
-            (f"unix://{path}", "NOAUTH"),
-            (f"unix://:guess@{path}", "WRONGPASS"),
-            (f"unix://me:guess@{path}", "WRONGPASS"),
-            (f"unix://:p%40ss%2Fword@{path}?db=99", "ERR"),
-        ):
-            with pytest.raises(RedisRefused, match=answer) as caught:
-                async with open_redis_log(url):
-                    raise AssertionError
-            assert caught.value.code == answer
-            assert caught.value.log == f"unix://{path}"
-        async with open_redis_log(f"unix://me:my%3Asecret@{path}", prefix="yours") as log:
-            with pytest.raises(RedisRefused, match="NOPERM"):
-                await log.append("a", [entry("1")])
-
-
-async def test_a_server_is_reached_over_tcp_and_tls(program: str, tmp_path: Path) -> None:
-    """Encrypted, its certificate is checked: an unknown authority is refused."""
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    files = {name: tmp_path / name for name in ("key", "certificate", "authority")}
-    certificate.private_key_pem.write_to_path(files["key"])
-    certificate.cert_chain_pems[0].write_to_path(files["certificate"])
-    authority.cert_pem.write_to_path(files["authority"])
-    port, tls_port = free_port(), free_port()
-    options = (
-        *("--tls-port", str(tls_port), "--tls-auth-clients", "no"),
-        *("--tls-key-file", str(files["key"]), "--tls-cert-file", str(files["certificate"])),
-        *("--tls-ca-cert-file", str(files["authority"])),
-    )
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    with redis_server(program, tmp_path / "redis", *options, port=port):
-        async with (
-            open_redis_log(f"redis://localhost:{port}/1") as plain,
-            open_redis_log(f"rediss://localhost:{tls_port}/1", ssl_context=context) as secure,
-        ):
-            (id,) = await secure.append("a", [entry("x" * 1_000_000)])
-            (found,) = (await plain.read("a", ORIGIN)).entries
-            assert found.id == id
-            assert (await secure.read("a", ORIGIN)).entries == [found]
-        with pytest.raises(RedisRefused, match="CERTIFICATE_VERIFY_FAILED"):
-            async with open_redis_log(f"rediss://localhost:{tls_port}/1"):
-                raise AssertionError
-
-
-@pytest.mark.parametrize(
-    ("url", "place", "user", "password", "database"),
-    [
-        ("redis://host", "redis://host:6379/0", "", "", 0),
-        ("redis://host:1/2", "redis://host:1/2", "", "", 2),
-        ("redis://[::1]:7/", "redis://[::1]:7/0", "", "", 0),
-        ("rediss://u%40:p%2F@host", "rediss://host:6379/0", "u@", "p/", 0),
-        ("redis://:p@host/15", "redis://host:6379/15", "", "p", 15),
-        ("unix:///a/b.sock", "unix:///a/b.sock", "", "", 0),
-        ("unix://u:p@/a/b.sock?db=3", "unix:///a/b.sock", "u", "p", 3),
-    ],
-)
-def test_a_url_says_where_and_who(
-    url: str, place: str, user: str, password: str, database: int
-) -> None:
-    """And what the server is called in messages."""
-    server = Server.of(url)
-    assert (server.place, server.user, server.password) == (place, user, password)
-    assert server.database == database
-
-
-def test_a_password_is_shown_nowhere() -> None:
-    """Neither by what was read, nor by what could not be."""
-    assert "secret" not in repr(Server.of("redis://me:secret@host"))
-    for url in ("redis://me:secret@host/x", "redis://me:secret@host?secret=1", "me:secret@host"):
-        with pytest.raises(ValueError, match="URL") as caught:
-            Server.of(url)
-        assert "secret" not in str(caught.value).replace("options: ['secret']", "")
-
-
-@pytest.mark.parametrize(
-    ("url", "rule"),
-    [
-        ("http://host", "redis, rediss or unix"),
-        ("host:6379", "redis, rediss or unix"),
-        ("redis://", "must have a host"),
-        ("redis:///1", "must have a host"),
-        ("redis://host/one", "must be a number"),
-        ("redis://host/1/2", "must be a number"),
-        ("redis://host/\u0661", "must be a number"),
-        ("redis://host?db=1", "unknown options"),
-        ("redis://host#1", "unknown options"),
-        ("redis://host:port", "[Pp]ort"),
-        ("redis://user@host", "must have a password"),
-        ("unix://host/path", "absolute path"),
-        ("unix://", "absolute path"),
-        ("unix:///path?db=x", "must be a number"),
-    ],
-)
-def test_a_wrong_url_is_refused(url: str, rule: str) -> None:
-    """By the rule that it breaks."""
-    with pytest.raises(ValueError, match=rule):
-        Server.of(url)
-
-
-@pytest.mark.parametrize(
-    ("options", "rule"),
-    [
-        ({"max_keys": 0}, "max_keys"),
-        ({"patience": 0}, "patience"),
-        ({"patience": float("nan")}, "patience"),
-        ({"prefix": "a{b"}, "braces"),
-        ({"ssl_context": ssl.create_default_context()}, "rediss"),
-    ],
-    ids=["keys", "patience", "nan", "prefix", "tls"],
-)
-async def test_a_wrong_option_is_refused(options: dict[str, Any], rule: str) -> None:
-    """Before anybody is connected to."""
-    with pytest.raises(ValueError, match=rule):
-        async with open_redis_log("redis://host", **options):
-            raise AssertionError
-
+# ---- answers that no script gives ----------------------------------------------------------------
 
 INFO = "redis_version:7.0.15\r\nrole:master\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"
 
 
-async def greeted(info: str | bytes, **answers: bytes) -> None:
-    """Greet a server that says this of itself."""
-    here, there = trio.testing.memory_stream_pair()
+class Impostor(trio.abc.Stream):
+    """A server that greets like one of the right kind, and then answers anything so."""
 
-    async def open_stream() -> trio.abc.Stream:
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self._commands = Reader()
+        self._said, self._told = trio.testing.memory_stream_one_way_pair()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self._commands.feed(bytes(data))
+        while command := self._commands.gets():
+            said = {b"INFO": b"$%d\r\n%s\r\n" % (len(INFO), INFO.encode()), b"PING": b"+PONG\r\n"}
+            greeting = {b"HELLO": b"%0\r\n", b"SELECT": b"+OK\r\n", b"SCRIPT": b"+sha\r\n"}
+            await self._said.send_all((said | greeting).get(command[0], self._answer))
+
+    async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
-        return here
 
-    server = Server(place="redis://test", open_stream=open_stream)
-    info = info.encode() if isinstance(info, str) else info
-    said = [b"%0\r\n", b"+OK\r\n", b"$%d\r\n%s\r\n" % (len(info), info)]
-    await there.send_all(b"".join([*said, b"+sha\r\n" * len(SCRIPTS)]))
-    await server.connect()
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._told.receive_some(max_bytes)
 
-
-async def test_a_server_that_can_hold_a_log_is_taken() -> None:
-    """One of the right version, which would evict if it had a bound, but has none."""
-    await greeted(INFO)
-    await greeted(INFO.replace("7.0.15", "8.2.1").replace("allkeys-lru", "volatile-lru"))
+    async def aclose(self) -> None:
+        await self._told.aclose()
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "error", "why"),
-    [
-        ("7.0.15", "6.2.14", RedisRefused, "VERSION '6.2.14'"),
-        ("redis_version", "version", RedisRefused, "VERSION ''"),
-        ("maxmemory:0", "maxmemory:100", RedisRefused, "allkeys-lru would evict"),
-        ("role:master", "role:master\r\ncluster_enabled:1", RedisRefused, "CLUSTER"),
-        ("role:master", "role:slave", Lost, "is a replica"),
-    ],
-)
-async def test_a_server_that_cannot_hold_a_log_is_not(
-    old: str, new: str, error: type[Exception], why: str
-) -> None:
-    """For good if it is of the wrong kind, for now if it is a replica."""
-    with pytest.raises(error, match=why):
-        await greeted(INFO.replace(old, new))
+def answers() -> st.SearchStrategy[bytes]:
+    """Any answers, and such as only just miss being right."""
+    words = st.sampled_from(
+        [
+            *(
+                b"",
+                b"t",
+                b"1-1",
+                b"0-0",
+                b"1-x",
+                b"1-1 1-2",
+                b"appended",
+                b"ended",
+                b"full",
+                b"cut",
+            ),
+            *(b"whole", b"lost", b"absent", b"expired", b"k", b"1-1 k\ndata: x\n\n", b"\xff"),
+        ]
+    )
+    leaves = st.one_of(
+        words.map(lambda word: b"$%d\r\n%s\r\n" % (len(word), word)),
+        st.sampled_from([b"_\r\n", b":1\r\n", b"-ERR no\r\n", b"#t\r\n", b",1.5\r\n", b"%0\r\n"]),
+    )
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=6).map(
+            lambda items: b"*%d\r\n%s" % (len(items), b"".join(items))
+        ),
+        max_leaves=20,
+    )
 
 
-async def test_a_program_waits_for_its_server_at_start(program: str, tmp_path: Path) -> None:
-    """Which of the two is started first does not matter, within the patience."""
-    with redis_server(program, tmp_path) as server:
-        server.kill()
+@given(answers())
+def test_whatever_a_server_answers_only_our_error_comes_of_it(answer: bytes) -> None:
+    """Each method returns what it promises, or says that the server does not."""
 
-        async def use(*, task_status: trio.TaskStatus[None]) -> None:
-            async with open_redis_log(server.url) as log:
-                assert await log.topics() == []
-                task_status.started()
+    async def run() -> None:
+        async def open_stream() -> trio.abc.Stream:
+            await trio.lowlevel.checkpoint()
+            return Impostor(answer)
 
+        server = Server(place="redis://impostor", open_stream=open_stream)
+        commands, reads = (Connection(server.connect, place=server.place) for _ in range(2))
+        log = RedisLog(commands, reads, prefix="p", patience=60, retention=Retention(age=1))
+        methods: list[Callable[[], Awaitable[object]]] = [
+            lambda: log.append("t", [entry("1")]),
+            lambda: log.read("t", ORIGIN),
+            lambda: log.snapshot("t"),
+            lambda: log.head("t"),
+            lambda: log.has("t", EntryId(1, 1, "t")),
+            log.topics,
+            lambda: log.trim("t", Retention()),
+            lambda: log.delete("t"),
+        ]
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(30):
-                nursery.start_soon(trio.to_thread.run_sync, server.start)
-                await nursery.start(use)
+            nursery.start_soon(commands.run)
+            nursery.start_soon(reads.run)
+            for method in methods:
+                with suppress(RedisRefused, ChannelEnded, TopicFull):
+                    await method()
+            nursery.cancel_scope.cancel()
 
-
-async def test_a_server_that_is_never_there_is_told(autojump_clock: object) -> None:
-    """When the patience is over, with the reason."""
-    with pytest.raises(LogUnavailable, match=r"nowhere/.*no answer within 3 s: .*No such"):
-        async with open_redis_log("unix:///nowhere/redis.sock", patience=3):
-            raise AssertionError
-    assert trio.current_time() == 3
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -535,12 +535,10 @@ async def test_a_log_that_is_closed_says_so(url: str) -> None:
         except trio.ClosedResourceError as error:
             errors.append(error)
 
-    async with (
-        trio.open_nursery() as nursery,
-        open_redis_log(url, prefix=next(_prefixes)) as log,
-    ):
-        nursery.start_soon(wait, log)
-        await log.append("t", [entry("1")])
+    async with trio.open_nursery() as nursery:  # noqa: SIM117 # the log goes first
+        async with open_redis_log(url, prefix=next(_prefixes)) as log:
+            nursery.start_soon(wait, log)  # noqa: ASYNC111 # it waits there when the log closes
+            await log.append("t", [entry("1")])
     assert len(errors) == 1
     with pytest.raises(trio.ClosedResourceError):
         await log.append("t", [entry("2")])

@@ -263,6 +263,8 @@ async def test_statistics_count_what_happened() -> None:
     registry = StreamRegistry(max_streams_per_client=2)
     streams = [opened(registry, f"192.0.2.{number // 2}") for number in range(6)]
     refused(registry, "192.0.2.0")
+    streams[0].events, streams[0].bytes_written = 2, 200  # which ends
+    streams[5].events, streams[5].bytes_written = 3, 300  # which goes on
     for stream, reason in zip(streams, ["closed", "lagged", "closed"], strict=False):
         registry.discard(stream, reason)
     before = registry.statistics()
@@ -273,6 +275,8 @@ async def test_statistics_count_what_happened() -> None:
         opened=6,
         refused=1,
         ended={"closed": 2, "lagged": 1},
+        events=5,
+        bytes_written=500,
     )
     registry.discard(streams[3], "closed")
     assert before.ended["closed"] == 2

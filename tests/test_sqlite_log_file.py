@@ -189,7 +189,7 @@ async def test_an_append_that_is_cancelled_before_it_began_never_does(path: Path
                 nursery.start_soon(log.append, "t", [entry("begun")])
                 await trio.testing.wait_all_tasks_blocked()
                 while log._writer._calls.qsize():  # noqa: SLF001 # the thread has not taken it yet
-                    await trio.sleep(0.001)
+                    await trio.lowlevel.checkpoint()
                 nursery.start_soon(log.append, "t", [entry("not begun")])
                 await trio.testing.wait_all_tasks_blocked()
                 nursery.cancel_scope.cancel()
@@ -203,7 +203,7 @@ async def test_what_was_asked_before_leaving_is_stored(path: Path) -> None:
     async with trio.open_nursery() as nursery, open_sqlite_log(path) as log:
         with file.turn(path):
             for number in range(5):
-                nursery.start_soon(log.append, "t", [entry(str(number))])
+                nursery.start_soon(log.append, "t", [entry(str(number))])  # noqa: ASYNC111
             await trio.testing.wait_all_tasks_blocked()
     async with open_sqlite_log(path) as log:
         assert len((await log.read("t", ORIGIN)).entries) == 5
@@ -265,7 +265,7 @@ async def test_a_thread_that_breaks_takes_the_log_with_it(
             async with open_sqlite_log(path) as log:
                 with file.turn(path):
                     for _ in range(3):
-                        nursery.start_soon(ask, log)
+                        nursery.start_soon(ask, log)  # noqa: ASYNC111 # it outlives it
                         await trio.testing.wait_all_tasks_blocked()
                     monkeypatch.setattr(file, "check", broken)
                 await trio.sleep_forever()
@@ -303,7 +303,7 @@ async def test_a_watcher_is_not_woken_twice_by_what_this_process_did(path: Path)
         await other.append("b", [entry("1")])
         with trio.fail_after(30):
             while not woken:
-                await trio.sleep(0.001)
+                await trio.lowlevel.checkpoint()
         assert woken == ["b"]
         for each in unwatch:
             each()

@@ -25,6 +25,7 @@ from sselib.jobs import JobRunner, open_job_runner
 from sselib.stream import ASGIApp
 from sselib.window import Ids
 
+from ..page import page_routes
 from .api import Api, show_error, show_failure
 from .errors import ApiError
 from .gate import Account, Envelope, Guard
@@ -36,6 +37,7 @@ from .store import Store
 
 DEMO_KEYS: Final[Mapping[str, Account]] = {"sk_demo": Account("org_demo", "prj_demo")}
 RATE_LIMIT: Final = 60  # requests per minute and key
+_PAGE: Final = Path(__file__).with_name("page")
 CAPACITY: Final = 2  # comparisons at a time: each keeps a core busy
 
 
@@ -99,7 +101,7 @@ def application(
     )
     return Envelope(
         Starlette(
-            routes=[*api.open_routes(), Mount("/", guarded)],
+            routes=[*page_routes(_PAGE), *api.open_routes(), Mount("/", guarded)],
             exception_handlers={
                 ApiError: show_error,
                 HTTPException: show_error,

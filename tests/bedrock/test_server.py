@@ -171,11 +171,11 @@ def test_the_limit_is_a_flag(start_server: Start) -> None:
 def test_files_survive_in_a_directory(start_server: Start, tmp_path: Path) -> None:
     """Another process over the same one can compare what the first was given."""
     directory = tmp_path / "new" / "store"
-    server = start_server("--directory", str(directory))
+    server = start_server("--data", str(directory))
     old, new = server.upload(png(plan(DOOR))), server.upload(png(plan(WINDOW)))
     server.process.terminate()
     assert server.process.wait(PATIENCE) == 0
-    server = start_server("--directory", str(directory), "--end-ids")
+    server = start_server("--data", str(directory), "--end-ids")
     body = {"old_id": old, "new_id": new, "type": "Block"}
     job_id = server.send("POST", "/compare", json=body)["job_id"]
     url = f"{server.url}/jobs/{job_id}/stream"

@@ -20,7 +20,7 @@ import math
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import count
 from typing import Any, Final
 
@@ -76,9 +76,9 @@ class RedisLog:
         *,
         prefix: str,
         retention: Retention,
-        max_keys: int | None,
-        patience: float | None,
-        clock: Callable[[], int] | None,
+        max_keys: int | None = DEFAULT_MAX_KEYS,
+        patience: float | None = DEFAULT_PATIENCE,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self._commands = commands
         self._reads = reads
@@ -244,18 +244,15 @@ class RedisLog:
     ) -> Any:
         """Run a script that reads, and return what it says; ``None``: there is no such topic."""
         keys = self._keys(topic)
-        age = self._bounds[2]
-        while True:
-            reply = await connection.call(*script.called(keys, age, self._now(), *arguments))
-            if reply == b"absent":
-                return None
-            if reply != b"expired":
-                return reply
-            trim = _scripts.TRIM.called(keys, b"", b"", age, self._now())
-            try:
+        age, now = self._bounds[2], self._now()
+        reply = await connection.call(*script.called(keys, age, now, *arguments))
+        if reply == b"expired":
+            trim = _scripts.TRIM.called(keys, b"", b"", age, now)
+            # A server that takes no writes keeps everything, and can be read.
+            with suppress(RedisRefused):
                 await self._commands.call(*trim)
-            except RedisRefused:
-                age = b""  # A server that writes nothing keeps everything, and can be read.
+            reply = await connection.call(*script.called(keys, b"", now, *arguments))
+        return None if reply == b"absent" else reply
 
     def _keys(self, topic: str) -> tuple[bytes, ...]:
         base = b"%s:{%s}" % (self._prefix, _values.encode(topic))

@@ -23,10 +23,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import attrs
-import hiredis
 import trio
 
-from ._wire import Lost, RedisRefused, Wire, is_of_the_moment, pack
+from ._wire import Lost, PushNotification, RedisRefused, ReplyError, Wire, is_of_the_moment, pack
 
 # Enough that neither sending nor the server is ever idle; a caller has one call at a time, so a
 # thousand tasks publish at once before the next one waits.
@@ -112,7 +111,7 @@ class Connection:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abandon)
-        if isinstance(call.reply, hiredis.ReplyError):
+        if isinstance(call.reply, ReplyError):
             raise RedisRefused(self.place, str(call.reply))
         if call.reply is _CLOSED:
             raise trio.ClosedResourceError
@@ -305,13 +304,13 @@ class Connection:
         while True:
             for reply in await wire.receive():
                 self._replies += 1
-                if isinstance(reply, hiredis.PushNotification):
+                if isinstance(reply, PushNotification):
                     self._take_push(reply)
                 else:
                     self._take_reply(reply)
 
     def _take_reply(self, reply: Any) -> None:
-        if isinstance(reply, hiredis.ReplyError) and is_of_the_moment(reply):
+        if isinstance(reply, ReplyError) and is_of_the_moment(reply):
             raise Lost(str(reply))
         if not self._sent:
             raise Lost("the server replied to nothing")

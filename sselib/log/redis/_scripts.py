@@ -48,6 +48,8 @@ _DELETES: Final = "#!lua flags=allow-oom\n"
 _READS: Final = "#!lua flags=no-writes\n"
 
 _COMMON: Final = """
+local RUN = '(%d+) (%d+-%d+);'  -- its base, and where it stopped
+
 local topic, log, state, history, tokens, names = unpack(KEYS)
 
 local function text(number) return string.format('%.0f', number) end
@@ -143,8 +145,10 @@ local ms, seq = split(last)
 base = tonumber(base)
 local begins = reign and reign ~= current_reign
 if begins then
-  local runs = redis.call('HGET', topic, 'runs') or ''
-  runs = runs .. text(base) .. ' ' .. last .. ';'
+  local runs = text(base) .. ' ' .. last .. ';'
+  for run, stopped in string.gmatch(redis.call('HGET', topic, 'runs') or '', RUN) do
+    if not is_after(floor, stopped) then runs = runs .. run .. ' ' .. stopped .. ';' end
+  end
   base = tonumber(new_base)
   redis.call('HSET', topic, 'runs', runs, 'reign', current_reign, 'base', new_base)
 end
@@ -248,13 +252,13 @@ if ARGV[1] ~= '' then
 end
 local head = {tag, last, floor, the_end or ''}
 
--- Whether an entry of this id was appended and not lost.
+-- Whether an entry of this id, not before the floor, was appended and not lost.
 local function is_known(id)
   if is_after(id, last) then return false end
   local _, seq = split(id)
   local its_base = seq - seq % SPAN
   if its_base == tonumber(base) then return true end
-  for run, stopped in string.gmatch(runs or '', '(%d+) (%d+-%d+);') do
+  for run, stopped in string.gmatch(runs or '', RUN) do
     if tonumber(run) == its_base then return not is_after(id, stopped) end
   end
   return false
@@ -263,7 +267,8 @@ end
 
 _READ: Final = """
 local after, after_tag, limit, max_bytes = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
-if after_tag == tag and not is_after(after, last) and not is_known(after) then
+local is_between = not is_after(floor, after) and not is_after(after, last)
+if after_tag == tag and is_between and not is_known(after) then
   return {head, 'lost', {}}
 end
 local batches, taken, bytes, from = {}, 0, 0, '(' .. after

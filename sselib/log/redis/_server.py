@@ -14,11 +14,10 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import attrs
-import hiredis
 import trio
 
 from ._scripts import SCRIPTS
-from ._wire import Lost, RedisRefused, Wire, is_of_the_moment
+from ._wire import Lost, RedisRefused, ReplyError, Wire, is_of_the_moment
 
 _PORT: Final = 6379
 _VERSION: Final = 7
@@ -134,7 +133,7 @@ class Server:
                 raise RedisRefused(self.place, f"TLS {lost.cause}") from lost
             raise
         for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
+            if isinstance(reply, ReplyError):
                 if is_of_the_moment(reply):
                     raise Lost(str(reply))
                 raise RedisRefused(self.place, str(reply))

@@ -10,9 +10,20 @@ import trio
 from ...errors import LogUnavailable
 
 try:
-    import hiredis
+    from hiredis import ProtocolError, PushNotification, Reader, ReplyError, pack_command
 except ImportError as error:
     raise ImportError("sselib.log.redis needs hiredis: pip install 'sselib[redis]'") from error
+
+# What a server answers that is an error, and what it says unasked.
+__all__ = [
+    "Lost",
+    "PushNotification",
+    "RedisRefused",
+    "ReplyError",
+    "Wire",
+    "is_of_the_moment",
+    "pack",
+]
 
 # As much as a server's own bound for one value; no state that makes sense is larger.
 MAX_REPLY_BYTES: Final = 512 * 1024 * 1024
@@ -51,7 +62,7 @@ class Lost(Exception):
         self.cause = cause
 
 
-def is_of_the_moment(error: hiredis.ReplyError) -> bool:
+def is_of_the_moment(error: ReplyError) -> bool:
     """Return whether the same command may soon be answered in another way."""
     return str(error).partition(" ")[0] in _OF_THE_MOMENT
 
@@ -61,7 +72,7 @@ class Wire:
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
-        self._reader = hiredis.Reader(notEnoughData=_MORE)
+        self._reader = Reader(notEnoughData=_MORE)
         self._unfinished = 0
 
     async def send(self, data: bytes) -> None:
@@ -97,7 +108,7 @@ class Wire:
                 self._reader.feed(data)
                 while (reply := self._reader.gets()) is not _MORE:
                     replies.append(reply)
-            except hiredis.ProtocolError as error:
+            except ProtocolError as error:
                 raise Lost(f"the server does not speak RESP: {error}") from error
             if replies:
                 self._unfinished = 0
@@ -123,7 +134,7 @@ class Wire:
 
 def pack(*command: bytes | int) -> bytes:
     """Return a command as bytes."""
-    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type] # the stub says: a tuple of one
+    packed: bytes = pack_command(command)  # type: ignore[arg-type] # the stub says: a tuple of one
     return packed
 
 
