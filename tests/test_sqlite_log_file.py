@@ -182,20 +182,29 @@ async def test_an_upgrade_that_fails_changes_nothing(
 
 
 async def test_an_append_that_is_cancelled_before_it_began_never_does(path: Path) -> None:
-    """One that has begun goes on, and one with a token can be asked what became of it."""
-    async with open_sqlite_log(path) as log:
-        with file.turn(path):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(log.append, "t", [entry("begun")])
-                await trio.testing.wait_all_tasks_blocked()
-                while log._writer._calls.qsize():  # noqa: SLF001 # the thread has not taken it yet
-                    await trio.lowlevel.checkpoint()
-                nursery.start_soon(log.append, "t", [entry("not begun")])
-                await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
-        await log.append("t", [entry("later")])
-        page = await log.read("t", ORIGIN)
-        assert [each.content for each in page.entries] == [entry("begun"), entry("later")]
+    """One that has begun goes on; repeated with its token, it says so."""
+    begun = trio.Event()
+    go_on = threading.Event()
+
+    def slow_clock() -> int:  # called in the middle of an append
+        trio.from_thread.run_sync(begun.set)
+        go_on.wait()
+        return 1000
+
+    async def append(log: SQLiteLog, text: str) -> None:
+        await log.append("t", [entry(text)], token=text)
+
+    async with open_sqlite_log(path, clock=slow_clock) as log:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(append, log, "begun")
+            await begun.wait()
+            nursery.start_soon(append, log, "not begun")
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        go_on.set()
+        (id,) = await log.append("t", [entry("begun")], token="begun")
+        (later,) = await log.append("t", [entry("later")])
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == [id, later]
 
 
 async def test_what_was_asked_before_leaving_is_stored(path: Path) -> None:
@@ -300,10 +309,11 @@ async def test_a_watcher_is_not_woken_twice_by_what_this_process_did(path: Path)
             assert (await events.receive()).data == "another's"
         assert set(woken[1:]) <= {"a", "b"}  # once more at most, when the file was first looked at
         del woken[:]
+        told = trio.Event()
+        unwatch.append(log.watch("b", told.set))
         await other.append("b", [entry("1")])
         with trio.fail_after(30):
-            while not woken:
-                await trio.lowlevel.checkpoint()
+            await told.wait()
         assert woken == ["b"]
         for each in unwatch:
             each()
