@@ -92,26 +92,6 @@ async def test_an_id_that_the_log_lost_is_rewritten() -> None:
     assert (await resume(log, "t", str(id))).reason == "rewritten"
 
 
-def test_a_history_is_bounded_in_bytes_and_by_age() -> None:
-    """The oldest goes, the floor rises to it, and the state stays."""
-    now = 1000
-    log = MemoryLog(retention=Retention(size=30, age=2.0), clock=lambda: now)
-    state = log.append_nowait("t", [entry("s", key="k")])
-    ids = [log.append_nowait("t", [entry(str(number))])[0] for number in range(4)]
-    page = log.read_nowait("t", ORIGIN)
-    assert [each.id for each in page.entries] == state + ids[1:]  # nine bytes each
-    assert page.head is not None
-    assert page.head.floor == ids[0]
-    now = 3001
-    page = log.read_nowait("t", ORIGIN)
-    assert [each.id for each in page.entries] == state
-    assert page.head is not None
-    assert page.head.floor == ids[-1]
-    assert log.snapshot_nowait("t").head == page.head
-    with pytest.raises(ValueError, match="the history holds"):
-        log.append_nowait("t", [entry("x" * 30)])
-
-
 def test_bounds_may_be_lifted() -> None:
     """None is no bound, of entries, bytes and keys."""
     log = MemoryLog(retention=Retention(entries=None, size=None), max_keys=None)
@@ -120,28 +100,7 @@ def test_bounds_may_be_lifted() -> None:
     assert len(log.snapshot_nowait("t").entries) == 20_000
 
 
-def test_keys_that_end_make_room() -> None:
-    """What counts is how many are live after the append."""
-    log = MemoryLog(max_keys=2)
-    log.append_nowait("t", [entry("1", key="a"), entry("2", key="b")])
-    log.append_nowait("t", [entry("3", key="c"), entry("4", key="a", remove=True)])
-    assert [each.content.key for each in log.snapshot_nowait("t").entries] == ["b", "c"]
-    log.append_nowait("t", [entry("5", key="d"), entry("6"), entry("7", end=True, clear=True)])
-    assert log.snapshot_nowait("t").entries == ()
-
-
 def test_a_page_has_at_least_one_entry_and_one_byte() -> None:
     """Asking for less is an error."""
     with pytest.raises(ValueError, match="limit"):
         MemoryLog().read_nowait("t", ORIGIN, limit=0)
-
-
-def test_old_tokens_are_forgotten() -> None:
-    """A thousand of them are kept."""
-    log = MemoryLog(retention=Retention(entries=None))
-    (first,) = log.append_nowait("t", [entry("x")], token="0")
-    for number in range(1, 1000):
-        log.append_nowait("t", [entry("x")], token=str(number))
-    assert log.append_nowait("t", [entry("x")], token="0") == [first]
-    log.append_nowait("t", [entry("x")], token="1000")
-    assert log.append_nowait("t", [entry("x")], token="0") != [first]

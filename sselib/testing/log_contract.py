@@ -8,344 +8,36 @@ how a log is opened::
         async def open_log(self, *, clock, retention, max_keys):
             yield MemoryLog(clock=clock, retention=retention, max_keys=max_keys)
 
-Beside named cases there is a search: Hypothesis makes up programs of appends, trims, deletions and
-clocks set back, with clients that join, read a little, are cut off anywhere and come back with the
-id that a real client would hold then. What the log says is compared with a :class:`Model`, which
-keeps everything that was ever appended and derives the rest by definition.
+A log that is kept somewhere else than in one process's memory owes more than that: subclass
+:class:`DurableLogContract`, and say where it is kept and how it is opened there.
+
+Beside named cases there is a search: Hypothesis makes up programs, and what the log and its
+subscribers say is compared with a model that derives it from everything that was ever appended
+(``_log_search.py``, beside this file).
 
 It needs pytest-trio and Hypothesis: ``pip install 'sselib[testing]'``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, Final, TypeAlias
 
-import attrs
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, settings
 
-from ..channel import EventChannel
-from ..codec import EventStreamDecoder
-from ..errors import ChannelEnded, SubscriptionLagged, TopicFull
-from ..events import ServerSentEvent
-from ..log import ORIGIN, EntryId, EventLog, Head, NewEntry, Retention
-from ..subscription import Subscription
+from ..errors import ChannelEnded, TopicFull
+from ..log import ORIGIN, RECENT_TOKENS, EntryId, EventLog, Head, Retention, resume
 from ..topics import open_topics
+from ._log_search import MAX_KEYS, PATIENCE, TOPICS, Clock, Program, Search, entry, programs
 
-TOPIC: Final = "topic"
+TOPIC: Final = TOPICS[0]
 LIMITS: Final = Retention(entries=5, size=None)
-MAX_KEYS: Final = 3
 
-
-def entry(text: str, **says: Any) -> NewEntry:
-    """Return a new entry whose data is ``text``."""
-    return NewEntry.of(ServerSentEvent(text), **says)
-
-
-@attrs.define
-class Clock:
-    """Milliseconds, moved by hand in both directions."""
-
-    ms: int = 1000
-
-    def __call__(self) -> int:
-        """Return the time."""
-        return self.ms
-
-
-@attrs.define
-class Model:
-    """All that was ever appended to a topic, and by definition what follows from it."""
-
-    entries: list[tuple[EntryId, NewEntry]] = attrs.Factory(list)
-    floor: EntryId = ORIGIN
-
-    def is_superseded(self, index: int) -> bool:
-        """Whether a later entry has taken the place of this one."""
-        key = self.entries[index][1].key
-        later = (content for _, content in self.entries[index + 1 :])
-        return key is not None and any(each.key == key or each.clear for each in later)
-
-    def is_state(self, index: int) -> bool:
-        """Whether it is the latest entry of a live key."""
-        content = self.entries[index][1]
-        return content.key is not None and not content.remove and not self.is_superseded(index)
-
-    def state(self) -> list[EntryId]:
-        """The latest entry of each live key."""
-        return [id for index, (id, _) in enumerate(self.entries) if self.is_state(index)]
-
-    def owed(self, after: EntryId = ORIGIN) -> list[EntryId]:
-        """What is owed after an id to whoever has not had it."""
-        return [
-            id
-            for index, (id, content) in enumerate(self.entries)
-            if id > after and not (content.coalesce and self.is_superseded(index))
-        ]
-
-    def kept(self, after: EntryId = ORIGIN) -> list[EntryId]:
-        """What of that can still be had."""
-        always = {*self.state(), self.end}
-        return [id for id in self.owed(after) if id > self.floor or id in always]
-
-    def trim(self, most: int) -> None:
-        """Let the oldest of the history go."""
-        state = {*self.state(), self.end}
-        history = [id for id in self.owed(self.floor) if id not in state]
-        if len(history) > most:
-            self.floor = history[-most - 1]
-
-    @property
-    def end(self) -> EntryId | None:
-        """The end entry."""
-        return next((id for id, content in self.entries if content.end), None)
-
-    def head(self) -> Head | None:
-        """Where the topic stands."""
-        return Head(self.floor, self.entries[-1][0], self.end) if self.entries else None
-
-    def text(self, id: EntryId) -> str:
-        """The data of an entry."""
-        block = next(content.block for each, content in self.entries if each == id)
-        return block.decode().removeprefix("data: ").rstrip("\n")
-
-
-@attrs.define(eq=False)
-class Client:
-    """A client over its connections: what it was given, and what it has to be given."""
-
-    last_event_id: str = ""
-    connection: AsyncExitStack | None = None
-    subscription: Subscription | None = None
-    decoder: EventStreamDecoder = attrs.Factory(EventStreamDecoder)
-    first: list[str] = attrs.Factory(list)  # what a joiner begins with
-    base: EntryId = ORIGIN  # from where on everything owed has to come
-    floor: EntryId = ORIGIN  # what is gone up to here was never owed to it
-    head: str = ""  # what a whole snapshot stands for
-    got: list[str] = attrs.Factory(list)
-
-
-def programs() -> st.SearchStrategy[list[tuple[Any, ...]]]:
-    """Programs for the search: lists of steps."""
-    keys = st.sampled_from(["a", "b", "c", "d"])
-    says: st.SearchStrategy[dict[str, Any]] = st.one_of(
-        st.just({}),
-        st.fixed_dictionaries({"key": keys, "coalesce": st.booleans()}),
-        st.fixed_dictionaries({"key": keys, "remove": st.just(value=True)}),
-    )
-    ends = st.fixed_dictionaries({"end": st.just(value=True), "clear": st.booleans()})
-    appends = st.tuples(
-        st.just("append"), st.lists(says, max_size=3), st.one_of(st.none(), st.none(), ends)
-    )
-    client = st.integers(0, 2)
-    replays = st.sampled_from(["current", "current", "history", "live"])
-    step = st.one_of(
-        appends,
-        appends,
-        st.tuples(st.just("append"), st.lists(says, min_size=1, max_size=3), st.none()),
-        st.tuples(st.just("connect"), client, replays),
-        st.tuples(st.just("read"), client, st.integers(1, 60)),
-        st.tuples(st.just("cut"), client),
-        st.tuples(st.just("forge"), client, st.sampled_from(["?", "f-1-0", "ahead"])),
-        st.tuples(st.just("trim"), st.integers(1, 5)),
-        st.tuples(st.just("clock"), st.integers(-3, 3)),
-        st.tuples(st.just("delete")),
-    )
-    return st.lists(step, max_size=40)
-
-
-class Search:
-    """Runs a program against a log and its model."""
-
-    def __init__(self, log: EventLog, clock: Clock, channel: EventChannel) -> None:
-        self.log = log
-        self.clock = clock
-        self.channel = channel
-        self.model = Model()
-        self.clients = [Client(), Client(), Client()]
-        self.count = 0
-
-    async def append(self, says: list[dict[str, Any]], end: dict[str, Any] | None) -> None:
-        """Append, or be refused as the model says; twice with one token is once."""
-        new = []
-        for each in [*says, *([end] if end else [])]:
-            self.count += 1
-            new.append(entry(str(self.count), **each))
-        if not new:
-            return
-        token = str(self.count)
-        trial = Model([*self.model.entries], self.model.floor)
-        trial.entries += [(EntryId(2**40, n, "trial"), each) for n, each in enumerate(new)]
-        if self.model.end is not None:
-            with pytest.raises(ChannelEnded):
-                await self.log.append(TOPIC, new)
-        elif len(trial.state()) > MAX_KEYS:
-            with pytest.raises(TopicFull):
-                await self.log.append(TOPIC, new)
-        else:
-            ids = await self.log.append(TOPIC, new, token=token)
-            assert await self.log.append(TOPIC, new, token=token) == ids
-            before = self.model.entries[-1][0] if self.model.entries else ORIGIN
-            assert sorted({before, *ids}) == [before, *ids]
-            self.model.entries += zip(ids, new, strict=True)
-            assert LIMITS.entries is not None
-            self.model.trim(LIMITS.entries)
-
-    async def connect(self, number: int, replay: Any) -> None:
-        """Come (back) with the id that the client holds, and be told what that is worth."""
-        await self.cut(number)
-        client = self.clients[number]
-        client.connection = AsyncExitStack()
-        client.subscription = subscription = await client.connection.enter_async_context(
-            self.channel.subscribe(last_event_id=client.last_event_id, replay=replay)
-        )
-        client.decoder = EventStreamDecoder(last_event_id=client.last_event_id)
-        client.got = []
-        client.head = ""
-        model, head = self.model, self.model.head()
-        id = EntryId.parse(client.last_event_id)
-        outcome = subscription.outcome
-        if not client.last_event_id:
-            expected: tuple[str, str | None] = ("fresh", None)
-        elif id is None:
-            expected = ("gap", "unreadable")
-        elif head is None or id.tag != head.last.tag:
-            expected = ("gap", "foreign")
-        elif id < head.floor:
-            expected = ("gap", "trimmed")
-        elif id > head.last:
-            expected = ("gap", "ahead")
-        else:
-            expected = ("resumed", None)
-        assert (outcome.outcome, outcome.reason) == expected
-        assert outcome.at_end == (expected[0] == "resumed" and id == model.end)
-        if expected[0] == "resumed":
-            assert id is not None
-            client.first, client.base = [], id
-        elif replay == "history":
-            client.first = [model.text(each) for each in model.kept()]
-            client.base = head.last if head else ORIGIN
-        else:
-            first = model.state() if replay == "current" else []
-            first += [model.end] if model.end else []
-            client.first = [model.text(each) for each in first]
-            client.base = head.last if head else ORIGIN
-            client.head = str(head.last) if head and first else ""
-        client.floor = (
-            model.floor if expected[0] != "resumed" and replay == "history" else client.base
-        )
-
-    async def read(self, number: int, limit: int) -> None:
-        """Take what is ready, as bytes."""
-        client = self.clients[number]
-        if client.subscription is None:
-            return
-        try:
-            await trio.testing.wait_all_tasks_blocked()
-            if client.subscription.is_behind():
-                await client.subscription.wait()
-            data = client.subscription.take(limit)
-        except SubscriptionLagged:
-            assert self.model.floor > client.floor
-            client.last_event_id = client.decoder.last_event_id
-            await self.cut(number)
-            return
-        client.got += [event.data for event in client.decoder.feed(data)]
-        client.last_event_id = client.decoder.last_event_id
-        self.check(client)
-
-    def check(self, client: Client) -> None:
-        """What it got so far is in order, of what there was, and nothing twice."""
-        first = client.first
-        if client.head:
-            got = client.got
-            assert got[: len(first)] == first[: len(got)]
-            if len(got) == len(first):
-                assert client.last_event_id == client.head
-        rest = client.got if not client.head else client.got[len(first) :]
-        numbers = [int(text) for text in rest]
-        assert numbers == sorted(set(numbers))
-
-    async def drain(self, number: int) -> None:
-        """Read all there is; then everything owed has come."""
-        client = self.clients[number]
-        before = None
-        while client.subscription is not None and before != (before := len(client.got)):
-            for _ in range(3):
-                await self.read(number, 10_000)
-                await trio.testing.wait_all_tasks_blocked()
-        if client.subscription is None:
-            return
-        texts = [self.model.text(id) for id in self.model.owed(client.base)]
-        still = {self.model.text(id) for id in self.model.owed()}
-        first = client.first if client.head else [t for t in client.first if t in still]
-        assert [text for text in client.got if text in {*first, *texts}] == first + texts
-        assert client.subscription.ended == (self.model.end is not None)
-
-    async def cut(self, number: int) -> None:
-        """Lose the connection, wherever it is."""
-        client = self.clients[number]
-        if client.connection is not None:
-            await client.connection.aclose()
-        client.connection = client.subscription = None
-
-    def forge(self, number: int, kind: str) -> None:
-        """Hold an id that this topic never gave."""
-        head = self.model.head()
-        if kind == "ahead":
-            kind = str(head.last._replace(ms=head.last.ms + 9)) if head else "f-9-0"
-        self.clients[number].last_event_id = kind
-
-    async def compare(self) -> None:
-        """Hold the log against the model."""
-        assert await self.log.head(TOPIC) == self.model.head()
-        snapshot = await self.log.snapshot(TOPIC)
-        assert snapshot.head == self.model.head()
-        assert [each.id for each in snapshot.entries] == self.model.state()
-        assert (snapshot.end and snapshot.end.id) == self.model.end
-        after, found = ORIGIN, []
-        while True:
-            page = await self.log.read(TOPIC, after, limit=2)
-            found += [each.id for each in page.entries]
-            after = page.upto
-            if page.head is None or after == page.head.last:
-                break
-        assert found == self.model.kept()
-
-    async def run(self, program: list[tuple[Any, ...]]) -> None:
-        """Run it all, and drain every client at the end."""
-        for name, *arguments in program:
-            match name:
-                case "append":
-                    await self.append(*arguments)
-                case "connect":
-                    await self.connect(*arguments)
-                case "read":
-                    await self.read(*arguments)
-                case "cut":
-                    await self.cut(*arguments)
-                case "forge":
-                    self.forge(*arguments)
-                case "trim":
-                    await self.log.trim(TOPIC, Retention(entries=arguments[0], size=None))
-                    self.model.trim(arguments[0])
-                case "clock":
-                    self.clock.ms += arguments[0]
-                case "delete":
-                    await self.log.delete(TOPIC)
-                    self.model = Model()
-                    await trio.testing.wait_all_tasks_blocked()
-                    for number in range(len(self.clients)):
-                        await self.cut(number)
-            await self.compare()
-        for number in range(len(self.clients)):
-            await self.drain(number)
-            await self.cut(number)
+OpenLog: TypeAlias = Callable[[], AbstractAsyncContextManager[EventLog]]
 
 
 class EventLogContract:
@@ -360,17 +52,21 @@ class EventLogContract:
     def _open(self, *, clock: Clock | None = None) -> AbstractAsyncContextManager[EventLog]:
         return self.open_log(clock=clock or Clock(), retention=LIMITS, max_keys=MAX_KEYS)
 
-    @given(program=programs(), window=st.integers(1, 4))
-    async def test_what_a_program_leads_to(
-        self, program: list[tuple[Any, ...]], window: int
-    ) -> None:
+    @asynccontextmanager
+    async def _doors(self, clock: Clock, retention: Retention) -> AsyncIterator[OpenLog]:
+        """Give what opens the one log that several doors share."""
+        async with self.open_log(clock=clock, retention=retention, max_keys=MAX_KEYS) as log:
+            yield lambda: nullcontext(log)
+
+    @given(program=programs())
+    async def test_what_a_program_leads_to(self, program: Program) -> None:
         """Whatever is done, the log is as the model says, and clients get what they are owed."""
+        await self._search(program)
+
+    async def _search(self, program: Program) -> None:
         clock = Clock()
-        async with (
-            self._open(clock=clock) as log,
-            open_topics(log, window_entries=window) as topics,
-        ):
-            await Search(log, clock, topics.channel(TOPIC)).run(program)
+        async with self._doors(clock, program.retention) as open_log:
+            await Search(program, open_log, clock).run()
 
     async def test_reading_makes_no_topic(self) -> None:
         """Whatever is asked about a topic that is not there, it is not there afterwards."""
@@ -393,6 +89,9 @@ class EventLogContract:
             ids += await log.append(TOPIC, [entry("3")])
             assert ids == sorted(set(ids))
             assert len({id.tag for id in ids}) == 1
+            clock.ms += 600
+            ids += await log.append(TOPIC, [entry("4")])
+            assert [id.ms for id in ids] == [1000, 1000, 1000, 1100]
 
     async def test_a_topic_made_anew_has_another_tag(self) -> None:
         """So that an id of the old one is foreign to it."""
@@ -416,6 +115,85 @@ class EventLogContract:
                 with pytest.raises(ValueError, match="append"):
                     await log.append(TOPIC, wrong)
             assert await log.head(TOPIC) == before
+
+    async def test_a_history_is_bounded_in_bytes_and_by_age(self) -> None:
+        """The oldest goes, the floor rises to it, and the state stays."""
+        clock = Clock()
+        retention = Retention(size=30, age=2.0)
+        async with self.open_log(clock=clock, retention=retention, max_keys=MAX_KEYS) as log:
+            state = await log.append(TOPIC, [entry("s", key="k")])
+            ids = [(await log.append(TOPIC, [entry(str(number))]))[0] for number in range(4)]
+            page = await log.read(TOPIC, ORIGIN)
+            assert [each.id for each in page.entries] == state + ids[1:]  # nine bytes each
+            assert page.head == Head(ids[0], ids[-1], None)
+            clock.ms += 2001
+            page = await log.read(TOPIC, ORIGIN)
+            assert [each.id for each in page.entries] == state
+            assert page.head == Head(ids[-1], ids[-1], None)
+            assert (await log.snapshot(TOPIC)).head == page.head
+            assert not await log.has(TOPIC, ids[0])
+            clock.ms -= 2001  # What has gone does not come back.
+            assert await log.head(TOPIC) == page.head
+            with pytest.raises(ValueError, match="append"):
+                await log.append(TOPIC, [entry("x" * 30)])
+
+    async def test_keys_that_end_make_room(self) -> None:
+        """What counts is how many are live after the append."""
+        async with self._open() as log:
+            await log.append(TOPIC, [entry(key, key=key) for key in "abc"])
+            new = [entry("d", key="d"), entry("gone", key="a", remove=True), entry("b", key="b")]
+            await log.append(TOPIC, new)
+            snapshot = await log.snapshot(TOPIC)
+            assert [each.content.key for each in snapshot.entries] == ["c", "d", "b"]
+            with pytest.raises(TopicFull):
+                await log.append(TOPIC, [entry("e", key="e"), entry("end", end=True)])
+            await log.append(TOPIC, [entry("e", key="e"), entry("end", end=True, clear=True)])
+            assert not (await log.snapshot(TOPIC)).entries
+
+    async def test_any_text_is_a_key_and_a_token(self) -> None:
+        """And comes back as it was, whatever a store makes of it."""
+        texts = ["", "\0", "ä\n", "\ud800"]
+        async with self.open_log(clock=Clock(), retention=Retention(), max_keys=9) as log:
+            for text in texts:
+                ids = await log.append(text, [entry("x", key=key) for key in texts], token=text)
+                assert await log.append(text, [entry("x")], token=text) == ids
+                snapshot = await log.snapshot(text)
+                assert [each.content.key for each in snapshot.entries] == texts
+            assert await log.topics() == sorted(texts)
+
+    async def test_the_last_thousand_tokens_are_known(self) -> None:
+        """Of each topic, however many publishers it has."""
+        async with self._open() as log:
+            given: dict[str, list[EntryId]] = {}
+
+            async def publish(token: str) -> None:
+                given[token] = await log.append(TOPIC, [entry("x")], token=token)
+
+            await publish("oldest")
+            await publish("old")
+            async with trio.open_nursery() as nursery:
+                for number in range(RECENT_TOKENS - 1):
+                    nursery.start_soon(publish, str(number))
+            for token in ("0", "old"):
+                assert await log.append(TOPIC, [entry("x")], token=token) == given[token]
+            assert await log.append(TOPIC, [entry("x")], token="oldest") != given["oldest"]  # noqa: S106
+
+    async def test_a_key_from_before_the_floor_leaves_no_history(self) -> None:
+        """Whoever could be owed its old entry is told of a gap anyway."""
+        async with self._open() as log:
+            await log.append(TOPIC, [entry("old", key="k")])
+            for number in range(6):
+                await log.append(TOPIC, [entry(str(number))])
+            head = await log.head(TOPIC)
+            assert head is not None
+            assert head.floor > ORIGIN
+            (new,) = await log.append(TOPIC, [entry("new", key="k")])
+            page = await log.read(TOPIC, ORIGIN)
+            assert [each.content for each in page.entries] == [
+                *(entry(str(number)) for number in range(1, 6)),
+                entry("new", key="k"),
+            ]
+            assert page.head == Head(head.floor, new, None)
 
     async def test_a_token_is_known_after_the_end(self) -> None:
         """Repeating an append whose answer was lost is no error."""
@@ -460,3 +238,168 @@ class EventLogContract:
                 await log.append(name, [entry("1")])
             assert await log.topics() == sorted(["b", "a/2", "a/1", "ä\n", ""])
             assert await log.topics("a/") == ["a/1", "a/2"]
+
+
+class DurableLogContract(EventLogContract):
+    """What a log owes besides that is kept where processes come and go.
+
+    Subclass it, name the subclass ``Test...``, and say where an empty log is made and how a
+    process opens it. The search then has a log for each of its doors, and opens them anew.
+    """
+
+    def open_store(self) -> AbstractAsyncContextManager[Any]:
+        """Make a place where no log is yet, for one ``async with``."""
+        raise TypeError("a subclass says where its log is kept")
+
+    def open_log_in(
+        self, store: Any, *, clock: Callable[[], int], retention: Retention, max_keys: int
+    ) -> AbstractAsyncContextManager[EventLog]:
+        """Open the log that is kept there, as a process does; others may have it open."""
+        raise TypeError(
+            f"a subclass says how its log is opened: {store}, {clock}, {retention}, {max_keys}"
+        )
+
+    @asynccontextmanager
+    async def open_log(
+        self, *, clock: Callable[[], int], retention: Retention, max_keys: int
+    ) -> AsyncIterator[EventLog]:
+        """Open one that is alone there."""
+        async with (
+            self.open_store() as store,
+            self.open_log_in(store, clock=clock, retention=retention, max_keys=max_keys) as log,
+        ):
+            yield log
+
+    @asynccontextmanager
+    async def _doors(self, clock: Clock, retention: Retention) -> AsyncIterator[OpenLog]:
+        async with self.open_store() as store:
+            yield lambda: self.open_log_in(
+                store, clock=clock, retention=retention, max_keys=MAX_KEYS
+            )
+
+    @settings(max_examples=settings().max_examples // 3)  # each of them opens several logs
+    @given(program=programs())
+    async def test_what_a_program_leads_to(self, program: Program) -> None:
+        """The same over several processes that come and go."""
+        await self._search(program)
+
+    async def test_what_was_appended_is_there_after_a_restart(self) -> None:
+        """State, history, end, floor and ids; and what a client holds is good."""
+        async with self._doors(Clock(), LIMITS) as open_log:
+            async with open_log() as log:
+                await log.append(TOPIC, [entry(str(number)) for number in range(4)])
+                await log.append(TOPIC, [entry("k", key="k", coalesce=True), entry("4")])
+                (removed,) = await log.append(TOPIC, [entry("r", key="r", remove=True)])
+                (end,) = await log.append(TOPIC, [entry("end", end=True)])
+                await log.append("other", [entry("x")])
+                snapshot, page = await log.snapshot(TOPIC), await log.read(TOPIC, ORIGIN)
+                assert len(page.entries) == 1 + 5 + 1
+            async with open_log() as log:
+                assert await log.topics() == sorted([TOPIC, "other"])
+                assert await log.snapshot(TOPIC) == snapshot
+                assert await log.read(TOPIC, ORIGIN) == page
+                outcome = await resume(log, TOPIC, str(removed))
+                assert (outcome.outcome, outcome.at_end) == ("resumed", False)
+                assert (await resume(log, TOPIC, str(end))).at_end
+
+    async def test_a_token_is_known_after_a_restart(self) -> None:
+        """For a publisher that lost its answer when the log's process went down."""
+        async with self._doors(Clock(), LIMITS) as open_log:
+            async with open_log() as log:
+                ids = await log.append(TOPIC, [entry("1"), entry("2")], token="t")  # noqa: S106
+            async with open_log() as log:
+                assert await log.append(TOPIC, [entry("1"), entry("2")], token="t") == ids  # noqa: S106
+                assert len((await log.read(TOPIC, ORIGIN)).entries) == 2
+
+    async def test_ids_are_in_order_when_the_clock_is_set_back_over_a_restart(self) -> None:
+        """Whoever resumes there is given what came after it, and nothing twice."""
+        clock = Clock()
+        async with self._doors(clock, LIMITS) as open_log:
+            async with open_log() as log:
+                (before,) = await log.append(TOPIC, [entry("1")])
+            clock.ms -= 500
+            async with open_log() as log:
+                (after,) = await log.append(TOPIC, [entry("2")])
+                assert before < after
+                assert before.tag == after.tag
+                page = await log.read(TOPIC, before)
+                assert [each.id for each in page.entries] == [after]
+
+    async def test_two_doors_publish_and_a_third_follows(self) -> None:
+        """At the same time to one topic: nothing is lost, doubled or out of the log's order."""
+        publishers, times = 5, 10
+        async with (
+            self._doors(Clock(), Retention(entries=None, size=None)) as open_log,
+            open_log() as one,
+            open_log() as two,
+            open_log() as three,
+            open_topics(three, window_entries=7) as topics,
+            topics.channel(TOPIC).subscribe(replay="history") as events,
+        ):
+            ids: list[str] = []
+
+            async def publish(log: EventLog) -> None:
+                for _ in range(times):
+                    ids.extend(str(id) for id in await log.append(TOPIC, [entry("x")] * 2))
+
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    for log in [one, two] * publishers:
+                        nursery.start_soon(publish, log)
+                await one.append(TOPIC, [entry("end", end=True)])
+                followed = [event.id async for event in events]
+            assert followed[:-1] == sorted(ids, key=lambda id: EntryId.parse(id) or ORIGIN)
+            assert len(set(ids)) == publishers * 2 * times * 2
+
+    async def test_a_watch_is_woken_by_what_another_door_changes(self) -> None:
+        """By an append and by a deletion."""
+        woken = trio.Event()
+        async with (
+            self._doors(Clock(), LIMITS) as open_log,
+            open_log() as here,
+            open_log() as there,
+        ):
+            unwatch = here.watch(TOPIC, lambda: woken.set())  # noqa: PLW0108 # it is replaced
+            for change in (there.append(TOPIC, [entry("1")]), there.delete(TOPIC)):
+                # What was called for the last change may come twice, and does no harm.
+                await trio.testing.wait_all_tasks_blocked()
+                woken = trio.Event()
+                await change
+                with trio.fail_after(PATIENCE):
+                    await woken.wait()
+            unwatch()
+
+    async def test_a_topic_that_another_door_deletes_is_gone_here(self) -> None:
+        """Its subscribers finish, and its ids are foreign to the next topic of that name."""
+        async with (
+            self._doors(Clock(), LIMITS) as open_log,
+            open_log() as here,
+            open_log() as there,
+            open_topics(here) as topics,
+            topics.channel(TOPIC).subscribe() as events,
+        ):
+            with trio.fail_after(PATIENCE):
+                (old,) = await there.append(TOPIC, [entry("1")])
+                assert (await events.receive()).id == str(old)
+                await there.delete(TOPIC)
+                with pytest.raises(trio.EndOfChannel):
+                    await events.receive()
+                await there.append(TOPIC, [entry("2")])
+                assert (await resume(here, TOPIC, str(old))).reason == "foreign"
+
+    async def test_a_log_is_closed_with_its_door(self) -> None:
+        """Whatever is asked of it then."""
+        async with self._doors(Clock(), LIMITS) as open_log:
+            async with open_log() as log:
+                pass
+            for question in (
+                log.append(TOPIC, [entry("1")]),
+                log.read(TOPIC, ORIGIN),
+                log.snapshot(TOPIC),
+                log.head(TOPIC),
+                log.trim(TOPIC, LIMITS),
+                log.delete(TOPIC),
+                log.topics(),
+            ):
+                with pytest.raises(trio.ClosedResourceError):
+                    await question
