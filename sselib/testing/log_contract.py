@@ -162,7 +162,7 @@ class EventLogContract:
             assert await log.topics() == sorted(texts)
 
     async def test_the_last_thousand_tokens_are_known(self) -> None:
-        """Of each topic, however many publishers it has."""
+        """Of each topic, however many publishers it has; and not much more than these."""
         async with self._open() as log:
             given: dict[str, list[EntryId]] = {}
 
@@ -176,6 +176,9 @@ class EventLogContract:
                     nursery.start_soon(publish, str(number))
             for token in ("0", "old"):
                 assert await log.append(TOPIC, [entry("x")], token=token) == given[token]
+            async with trio.open_nursery() as nursery:
+                for number in range(RECENT_TOKENS):
+                    nursery.start_soon(publish, f"more {number}")
             assert await log.append(TOPIC, [entry("x")], token="oldest") != given["oldest"]  # noqa: S106
 
     async def test_a_key_from_before_the_floor_leaves_no_history(self) -> None:
