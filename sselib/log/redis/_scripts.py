@@ -289,6 +289,11 @@ while true do
 end
 """
 
+_HAS: Final = """
+local is_here = ARGV[4] == tag and not is_after(floor, ARGV[3]) and is_known(ARGV[3])
+return {head, is_here and 1 or 0}
+"""
+
 _SNAPSHOT: Final = """
 return {head, the_end and redis.call('XRANGE', log, the_end, the_end) or {},
   redis.call('HGETALL', state)}
@@ -327,8 +332,6 @@ DELETE: Final = Script.of(_DELETES, _DELETE)
 READ: Final = Script.of(_READS, _HEAD, _READ)
 SNAPSHOT: Final = Script.of(_READS, _HEAD, _SNAPSHOT)
 HEAD: Final = Script.of(_READS, _HEAD, "return {head}")
-HAS: Final = Script.of(
-    _READS, _HEAD, "return {head, ARGV[4] == tag and is_known(ARGV[3]) and 1 or 0}"
-)
+HAS: Final = Script.of(_READS, _HEAD, _HAS)
 
 SCRIPTS: Final = (APPEND, TRIM, DELETE, READ, SNAPSHOT, HEAD, HAS)
