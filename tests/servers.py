@@ -20,7 +20,7 @@ import ssl
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -211,6 +211,28 @@ class Client:
         data = self._http.send(request) or b""
         await self.stream.send_all(data + (self._http.send(h11.EndOfMessage()) or b""))
 
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes = b"",
+        version: bytes = b"1.1",
+    ) -> h11.Response:
+        """Send a request of any kind, and read the head of its response."""
+        given = [("host", "test"), *headers.items()]
+        if body:
+            given.append(("content-length", str(len(body))))
+        request = h11.Request(method=method, target=path, headers=given)
+        data = self._http.send(request) or b""
+        if body:
+            data += self._http.send(h11.Data(data=body)) or b""
+        data += self._http.send(h11.EndOfMessage()) or b""
+        await self.stream.send_all(data.replace(b"HTTP/1.1\r\n", b"HTTP/%b\r\n" % version, 1))
+        response = await self._next()
+        assert isinstance(response, h11.Response)
+        return response
+
     async def get(self, path: str, **headers: str) -> h11.Response:
         """Send a request, and read the head of its response."""
         await self.ask(path, **headers)
@@ -226,6 +248,12 @@ class Client:
             self._body += data.data
         before, mark, self._body = self._body.partition(mark)
         return before + mark
+
+    async def read_some(self) -> bytes:
+        """Read the next piece of the body."""
+        data = await self._next()
+        assert isinstance(data, h11.Data)
+        return bytes(data.data)
 
     async def read_all(self) -> bytes:
         """Read what is left of the body, to its proper end."""

@@ -116,7 +116,8 @@ class Inotify:
             elif directory is None:
                 continue  # forgotten while this was in the queue
             elif mask & flags.IGNORED:
-                self._drop(watch)
+                del self._paths[watch]  # the kernel has let go of it
+                self._watches.pop(directory, None)
             elif not name:
                 look(directory)
             else:
@@ -185,8 +186,3 @@ class Inotify:
         if not self._inotify.closed:
             trio.lowlevel.notify_closing(self._inotify)
             self._inotify.close()
-
-    def _drop(self, watch: int) -> None:
-        directory = self._paths.pop(watch)
-        if self._watches.get(directory) == watch:
-            del self._watches[directory]

@@ -1,7 +1,7 @@
 """The trees that are watched, and a look at them: the part that waits for disks, for a thread.
 
-A look changes nothing but which directories are watched for hints. What it has found is remembered
-by :meth:`Tree.learn`, so that a look whose result nobody takes leaves everything as it was.
+A look changes nothing but which directories are watched for hints. Whoever asked for it remembers
+what it has found, so that a look whose result nobody takes leaves everything as it was.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
-from ..changes import TreeChange
+from ..changes import FileFound, TreeChange
 from .compare import compare
 from .hints import Hint
 from .snapshot import Entry, Index, entry_of, is_inside, let_settle, walk
@@ -73,15 +73,32 @@ class Sight:
 
 
 class Tree:
-    """A watch and what is known of its files."""
+    """A watch and what is known of its files.
+
+    Attributes:
+        watch: The watch.
+        known: What the last look has found.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self._known = Index()
+        self.known = Index()
 
-    def learn(self, news: News) -> None:
-        """Remember what a look has found."""
-        self._known.replace(news.gone, news.come)
+    def first_look(
+        self, *, watch: Callable[[str], None], check: Callable[[], None]
+    ) -> tuple[Index, list[FileFound]]:
+        """Read everything from the disk.
+
+        Returns:
+            What is to be :attr:`known`, and what is to be said.
+
+        Raises:
+            OSError: As for :meth:`read`.
+        """
+        entries = self.read({self.watch.path: True}, watch=watch, check=check).come
+        known = Index()
+        known.replace((), entries)
+        return known, [FileFound(path) for path in sorted(entries) if not entries[path].is_dir]
 
     def read(
         self,
@@ -108,18 +125,18 @@ class Tree:
             check()
             if path in before or path in after:
                 continue  # read with a directory above
-            old, entry = self._known.get(path), entry_of(path)
+            old, entry = self.known.get(path), entry_of(path)
             if path == root and (entry is None or not entry.is_dir):
                 code = errno.ENOENT if entry is None else errno.ENOTDIR
                 raise OSError(code, os.strerror(code))
             if entry is not None:
                 after[path] = entry
             if entry is None or not entry.is_dir or not self.watch.lists(path):
-                before |= self._known.subtree(path)
+                before |= self.known.subtree(path)
             elif old is not None and old.access == entry.access and not paths.get(path):
                 before[path] = old
             else:
-                before |= self._known.subtree(path)
+                before |= self.known.subtree(path)
                 found, unreadable = walk(
                     path,
                     recursive=self.watch.recursive,
@@ -129,7 +146,7 @@ class Tree:
                 )
                 after |= found
                 for directory, error in unreadable.items():
-                    if self._known.get(directory) != after[directory]:  # else it was said before
+                    if self.known.get(directory) != after[directory]:  # else it was said before
                         logger.warning("cannot read %r: %s", directory, error.strerror)
         let_settle(after)
         return News(

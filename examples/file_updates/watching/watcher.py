@@ -26,7 +26,6 @@ from ..changes import (
     Change,
     DirectoryProcessingCompleted,
     DirectoryProcessingStarted,
-    FileFound,
     WatchAdded,
     WatchFailed,
     WatchRemoved,
@@ -254,21 +253,17 @@ class Watcher(trio.abc.ReceiveChannel[Change]):
             message = f"Directory {path!r} is no longer being watched: {error.strerror}"
             self._dismiss(tree, WatchFailed(path, message=message))
 
-    async def _look_first(self, tree: Tree) -> None:  # noqa: ASYNC910 # the thread is waited for
-        path = tree.watch.path
+    async def _look_first(self, tree: Tree) -> None:
+        read = partial(tree.first_look, watch=self._hints.watch, check=self._check)
         try:
-            news = await self._run_in_thread(
-                partial(tree.read, {path: True}, watch=self._hints.watch, check=self._check)
-            )
+            tree.known, files = await self._run_in_thread(read)
         except OSError as error:
             self._fail(tree, error)
         else:
-            tree.learn(news)
             self._unread.remove(tree)
             self._watched.append(tree)
-            files = sorted(path for path, entry in news.come.items() if not entry.is_dir)
-            self._ready.extend(map(FileFound, files))
-            self._ready.append(DirectoryProcessingCompleted(path))
+            self._ready.extend(files)
+            self._ready.append(DirectoryProcessingCompleted(tree.watch.path))
 
     async def _look(self, hint: Hint) -> None:
         self._missed = True
@@ -278,7 +273,7 @@ class Watcher(trio.abc.ReceiveChannel[Change]):
         self._missed = False
         self._ready.extend(sight.changes)
         for tree, news in sight.news.items():
-            tree.learn(news)
+            tree.known.replace(news.gone, news.come)
             self._hints.forget(news.gone_directories)
         for tree, error in sight.failures.items():
             self._fail(tree, error)

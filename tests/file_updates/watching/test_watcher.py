@@ -521,6 +521,27 @@ async def test_a_look_goes_on_when_its_watch_is_removed(
     await hears(watcher, FileCreated(str(root / "x")))
 
 
+async def test_a_watch_is_removed_while_its_look_fails(
+    watcher: Watcher, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends once: it was removed."""
+    await watcher.add(root)
+    await receive(watcher, 3)
+    gate = Gate(monkeypatch)
+    said: list[Change] = []
+
+    async def listen() -> None:
+        said.extend(await receive(watcher, 1))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        await gate.reached.wait()
+        watcher.remove(str(root))
+        root.rmdir()
+        gate.open()
+    assert said == [WatchRemoved(str(root))]
+
+
 async def test_closed_in_the_middle_of_a_look(
     hints: Callable[[], Hints], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
