@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from . import codec, hypercorn
+from . import codec, hypercorn, logs_redis
 
-BENCHMARKS: Final = {"codec": codec, "hypercorn": hypercorn}
+BENCHMARKS: Final = {"codec": codec, "hypercorn": hypercorn, "redis": logs_redis}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -101,7 +101,8 @@ class Connection:
         await self._enter(len(packed))
         call = _Call(packed, trio.lowlevel.current_task(), is_counted=True)
         self._queue.append(call)
-        self._work.unpark()
+        if self._work:
+            self._work.unpark()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             call.caller = None
@@ -165,7 +166,8 @@ class Connection:
         if call.is_counted:
             self._calls -= 1
             self._call_bytes -= len(call.command)
-            self._room.unpark()
+            if self._room:
+                self._room.unpark()
 
     def _answer(self, call: _Call, reply: Any) -> None:
         if call.caller is not None:
