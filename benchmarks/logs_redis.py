@@ -62,14 +62,12 @@ def server() -> Iterator[str]:
             process.wait()
 
 
-async def rate(  # noqa: ASYNC910 # the work waits
-    work: Callable[[], Awaitable[object]], tasks: int, seconds: float
-) -> float:
+async def rate(work: Callable[[], Awaitable[object]], tasks: int, seconds: float) -> float:
     """Return how often per second so many tasks get it done, together."""
     done = 0
     end = time.perf_counter() + seconds
 
-    async def repeat() -> None:
+    async def repeat() -> None:  # noqa: ASYNC910 # the work waits
         nonlocal done
         while time.perf_counter() < end:
             await work()
@@ -82,15 +80,13 @@ async def rate(  # noqa: ASYNC910 # the work waits
     return done / (time.perf_counter() - began)
 
 
-async def page_rate(  # noqa: ASYNC910 # the work waits
-    work: Callable[[], Awaitable[int]], seconds: float
-) -> float:
+async def page_rate(work: Callable[[], Awaitable[int]], seconds: float) -> float:
     """Return how many entries per second are read in pages."""
     read = 0
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         read += await work()
-    return read / (time.perf_counter() - began)
+    return read / (time.perf_counter() - began)  # noqa: ASYNC910 # the work waits
 
 
 async def read_all(log: RedisLog, topic: str) -> int:
