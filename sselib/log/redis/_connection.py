@@ -83,7 +83,6 @@ class Connection:
         self._changed: dict[bytes, None] = {}  # channels that may not be as wanted
         self._told: set[bytes] = set()  # channels that the server was asked to tell of
         self._failures = 0
-        self._replies = 0
         self._closed = False
 
     # ---- for callers -----------------------------------------------------------------------------
@@ -305,7 +304,6 @@ class Connection:
     async def _receive(self, wire: Wire) -> None:
         while True:
             for reply in await wire.receive():
-                self._replies += 1
                 if isinstance(reply, PushNotification):
                     self._take_push(reply)
                 else:
@@ -335,12 +333,12 @@ class Connection:
                 if kind == b"subscribe":
                     self._wake(channel)  # of what happened before
 
-    async def _beat(self, _: Wire) -> None:
+    async def _beat(self, wire: Wire) -> None:
         """See to it that the server is never silent for long, and notice when it is."""
         while True:
-            replies = self._replies
+            received = wire.received
             self._queue.append(_Call(pack(b"PING")))
             self._work.unpark()
             await trio.sleep(BEAT)
-            if self._replies == replies:
+            if wire.received == received:
                 raise Lost(f"the server has not answered for {BEAT} s")
