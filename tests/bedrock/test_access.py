@@ -155,7 +155,7 @@ async def test_every_response_names_its_request(service: Service) -> None:
     [
         ("GET", "/nothing", 404),
         ("GET", "/jobs/", 404),
-        ("GET", "/", 404),
+        ("GET", "/nowhere", 404),
         ("POST", "/jobs", 405),
         ("DELETE", "/jobs/job_1/stream", 405),
     ],

@@ -98,6 +98,7 @@ at("examples").addEventListener("change", ({ target }) => {
 });
 addEventListener("popstate", () => location.hash && attempt(watch));
 
-if (!at("brief").value) at("brief").value = await (await fetch("brief.md")).text();
+const sample = await (await fetch("brief.md")).text();
+at("brief").value ||= sample; // unless something was chosen meanwhile
 at("build").disabled = false;
 if (location.hash) attempt(watch);
