@@ -98,7 +98,6 @@ at("examples").addEventListener("change", ({ target }) => {
 });
 addEventListener("popstate", () => location.hash && attempt(watch));
 
-const sample = await (await fetch("brief.md")).text();
-at("brief").value ||= sample; // unless something was chosen meanwhile
-at("build").disabled = false;
+at("brief").value ||= await (await fetch("brief.md")).text();
+at("controls").disabled = false;
 if (location.hash) attempt(watch);
