@@ -40,6 +40,7 @@ from .scripted import (
     response,
     stream,
     then_stay,
+    until_left,
 )
 from .servers import SOON
 
@@ -314,6 +315,24 @@ async def test_the_last_event_id_is_that_of_what_was_returned(play: Play) -> Non
         assert source.statistics().events_waiting == 1
         await source.receive()
         assert source.last_event_id == "3"
+
+
+async def test_the_last_event_id_never_goes_back(play: Play) -> None:
+    """An id without an event counts as soon as it is read, and stays while events are read."""
+
+    async def answer(peer: trio.abc.Stream) -> None:
+        await peer.send_all(OPEN + encode_chunk(TWO[0]) + encode_chunk(b"id: 5\n\n"))
+        await go_on.wait()
+        await peer.send_all(encode_chunk(b"data: a\n\nid: 6\ndata: b\n\n"))
+        await until_left(peer)
+
+    go_on = trio.Event()
+    async with play(answer) as (_, open_source), open_source() as source:
+        await source.receive()
+        assert source.last_event_id == "5"
+        go_on.set()
+        seen = [((await source.receive()).data, source.last_event_id) for _ in range(2)]
+        assert seen == [("a", "5"), ("b", "6")]
 
 
 # ---- failures ------------------------------------------------------------------------------------
