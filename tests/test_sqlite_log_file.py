@@ -308,7 +308,7 @@ async def test_a_watcher_is_not_woken_twice_by_what_this_process_did(path: Path)
         open_sqlite_log(path, poll=0.001) as other,
         open_topics(log) as topics,
     ):
-        unwatch = [log.watch(topic, lambda topic=topic: woken.append(topic)) for topic in "ab"]
+        unwatch = [log.watch(topic, lambda topic=topic: woken.append(topic)) for topic in "ab"]  # type: ignore[misc]
         await log.append("a", [entry("1")])
         assert woken == ["a"]
         async with topics.channel("c").subscribe() as events:
