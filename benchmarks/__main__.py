@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from . import client, codec, hypercorn, logs_redis
+from . import client, codec, hypercorn, logs_redis, logs_sqlite
 
 BENCHMARKS: Final = {
     "client": client,
     "codec": codec,
     "hypercorn": hypercorn,
     "redis": logs_redis,
+    "sqlite": logs_sqlite,
 }
 
 
