@@ -48,7 +48,7 @@ from .file import Synchronous
 from .transactions import Reading, Writing
 from .worker import Call, Worker
 
-# Seconds. Another process's entry waits for half of it on average; each look takes 0.02 ms.
+# Seconds. Another process's entry waits for half of it on average; each look takes 0.1 ms.
 DEFAULT_POLL: Final = 0.01
 
 
