@@ -7,15 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from . import burst, codec, connect, fanout, hypercorn, stalled
+from . import (
+    burst,
+    client,
+    codec,
+    connect,
+    fanout,
+    hypercorn,
+    logs_redis,
+    logs_sqlite,
+    stalled,
+)
 
 BENCHMARKS: Final[dict[str, Any]] = {
     "connect": connect,
     "fanout": fanout,
     "burst": burst,
     "stalled": stalled,
+    "client": client,
     "codec": codec,
     "hypercorn": hypercorn,
+    "redis": logs_redis,
+    "sqlite": logs_sqlite,
 }
 
 

@@ -194,11 +194,14 @@ class Api:
     async def upload_file(self, request: Request, project: Project) -> JSONResponse:
         """Take a file in, of which the form's field ``file`` is the content."""
         limited = bounded(request, MAX_UPLOAD_BYTES + _MULTIPART_ROOM)
-        async with limited.form(max_files=1, max_fields=10) as form:
-            upload = form.get("file")
-            if not isinstance(upload, UploadFile):
-                raise invalid(("body", "file"), "Field required", "missing")
-            data = await upload.read()
+        try:
+            async with limited.form(max_files=1, max_fields=10) as form:
+                upload = form.get("file")
+                if not isinstance(upload, UploadFile):
+                    raise invalid(("body", "file"), "Field required", "missing")
+                data = await upload.read()
+        except HTTPException as error:
+            raise invalid(("body",), error.detail, "form_invalid") from error
         if len(data) > MAX_UPLOAD_BYTES:
             raise ApiError(413, f"The file may have at most {MAX_UPLOAD_BYTES} bytes")
         # A name is shown and never opened; still, where it was on somebody's disk is not told on.
