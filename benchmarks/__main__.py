@@ -7,9 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from . import codec, hypercorn, logs_redis
+from . import client, codec, hypercorn, logs_redis
 
-BENCHMARKS: Final = {"codec": codec, "hypercorn": hypercorn, "redis": logs_redis}
+BENCHMARKS: Final = {
+    "client": client,
+    "codec": codec,
+    "hypercorn": hypercorn,
+    "redis": logs_redis,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -38,6 +38,7 @@ from .scripted import (
     stream,
     then_stay,
 )
+from .servers import SOON
 
 Play = Callable[..., Any]
 
@@ -191,9 +192,8 @@ async def test_the_event_that_is_the_last(play: Play) -> None:
         assert data == ["one", "one", "two", "3"]
         assert (source.state, source.ended_by) == ("closed", "until")
         assert source.statistics().events_waiting == 0
-        with trio.fail_after(20):
-            while server.open_connections:
-                await trio.sleep(0)
+        with trio.fail_after(SOON):
+            await server.all_closed.wait()
         assert len(server.asked) == 2
 
 

@@ -39,6 +39,7 @@ from sselib import (
 from sselib.jobs import Work
 from sselib.stream import ASGIApp
 
+from ..page import page_routes
 from .inputs import (
     MAX_UPLOAD_BYTES,
     ApiError,
@@ -67,6 +68,7 @@ OPERATIONS: Final = (
 )
 _MULTIPART_ROOM: Final = 64 * 1024  # for what is around the file in a form
 
+_PAGE: Final = Path(__file__).with_name("page")
 _POLICY: Final = StreamPolicy(ids="end")
 
 InProject: TypeAlias = Callable[[Request, Project], Awaitable[ASGIApp]]
@@ -122,6 +124,7 @@ class Api:
 
         return Starlette(
             routes=[
+                *page_routes(_PAGE),
                 Route("/openapi.json", get_openapi),
                 Route("/v1/projects", self.create_project, methods=["POST"]),
                 Route("/v1/projects", self.list_projects),
@@ -191,11 +194,14 @@ class Api:
     async def upload_file(self, request: Request, project: Project) -> JSONResponse:
         """Take a file in, of which the form's field ``file`` is the content."""
         limited = bounded(request, MAX_UPLOAD_BYTES + _MULTIPART_ROOM)
-        async with limited.form(max_files=1, max_fields=10) as form:
-            upload = form.get("file")
-            if not isinstance(upload, UploadFile):
-                raise invalid(("body", "file"), "Field required", "missing")
-            data = await upload.read()
+        try:
+            async with limited.form(max_files=1, max_fields=10) as form:
+                upload = form.get("file")
+                if not isinstance(upload, UploadFile):
+                    raise invalid(("body", "file"), "Field required", "missing")
+                data = await upload.read()
+        except HTTPException as error:
+            raise invalid(("body",), error.detail, "form_invalid") from error
         if len(data) > MAX_UPLOAD_BYTES:
             raise ApiError(413, f"The file may have at most {MAX_UPLOAD_BYTES} bytes")
         # A name is shown and never opened; still, where it was on somebody's disk is not told on.

@@ -48,7 +48,7 @@ class Workshop:
                 found = detect_format(file.filename, data)
                 stage.output = {"format": found}
             async with tracer.stage("parse_blocks", root) as stage:
-                blocks = await self._blocks(job, tracer, stage, found, data)
+                blocks = await self.read_blocks(job, tracer, stage, found, data)
                 stage.output = dict(Counter(block.kind for block in blocks))
             document = {
                 "object": "parse_result",
@@ -109,9 +109,10 @@ class Workshop:
             status="succeeded" if statuses["succeeded"] == len(children) else "partially_succeeded",
         )
 
-    async def _blocks(
+    async def read_blocks(
         self, job: RunningJob, tracer: Tracer, stage: Span, name: str, data: bytes
     ) -> list[Block]:
+        """Cut a document in the format of that name into blocks, a section at a time."""
         sections = await trio.to_thread.run_sync(read_sections, name, data)
         blocks: list[Block] = []
         for number, section in enumerate(sections, 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from examples.guild import app as app_module
 from examples.guild.app import Api, open_app, sweep
 from examples.guild.projects import PROJECT, events_of, site_mark
 from examples.guild.submission import BODY_BYTES
-from sselib import MemoryLog, StreamPolicy, open_topics
+from sselib import EventLog, MemoryLog, StreamPolicy, open_sqlite_log, open_topics
 from sselib.jobs import JobRunner, Outcome, RunningJob, open_job_runner
 from sselib.stream import ASGIApp, Message, Scope
 from sselib.testing import ReceivedStream, advance, open_stream
@@ -302,15 +302,20 @@ async def test_two_hundred_projects_at_once() -> None:
         assert created == sorted(created, reverse=True)
 
 
-async def test_projects_outlive_the_server_that_ran_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_projects_outlive_the_server_that_ran_them(tmp_path: Path, kind: str) -> None:
     """On a log that does: what was done is there, and what was not is said to be interrupted."""
-    log = MemoryLog()
-    async with open_app(log=log, data=tmp_path) as app:
+    memory = MemoryLog()
+
+    def open_log() -> AbstractAsyncContextManager[EventLog]:
+        return nullcontext(memory) if kind == "memory" else open_sqlite_log(tmp_path / "log")
+
+    async with open_log() as log, open_app(log=log, data=tmp_path) as app:
         done = await submit(app)
         await watch(app, done)
         for number in range(20):  # more than can be built before it is left
             last = await submit(app, title=f"Site {number}")
-    async with open_app(log=log, data=tmp_path) as app:
+    async with open_log() as log, open_app(log=log, data=tmp_path) as app:
         assert await watch(app, done) == [DONE]
         site = (await ask(app, f"/projects/{done}")).json()["siteUrl"]
         assert (await ask(app, site.partition("8000")[2], token=None)).status == 200

@@ -23,7 +23,7 @@ from .blocks import Section, joined
 
 MAX_SECTIONS: Final = 50  # each is a span of its job: more than anybody looks through
 
-_FORMATS: Final[dict[str, Callable[[bytes], list[Section]]]] = {
+FORMATS: Final[dict[str, Callable[[bytes], list[Section]]]] = {
     "csv": plain.read_csv,
     "docx": docx.read,
     "html": markup.read_html,
@@ -32,7 +32,7 @@ _FORMATS: Final[dict[str, Callable[[bytes], list[Section]]]] = {
     "txt": plain.read_text,
 }
 _SUFFIXES: Final = {"htm": "html", "markdown": "md", "text": "txt"} | {
-    name: name for name in _FORMATS
+    name: name for name in FORMATS
 }
 
 
@@ -45,7 +45,7 @@ def detect_format(filename: str, data: bytes) -> str:
     _, dot, suffix = filename.rpartition(".")
     found = _SUFFIXES.get(suffix.lower()) if dot else None
     if found is None:
-        known = ", ".join(sorted(_FORMATS))
+        known = ", ".join(sorted(FORMATS))
         raise JobFailed(
             f"unknown format: {filename[-80:]!r} (known: {known})", code="unsupported_format"
         )
@@ -62,7 +62,7 @@ def read_sections(name: str, data: bytes) -> list[Section]:
     Raises:
         JobFailed: It cannot be decoded, is corrupt, or unpacks to too much.
     """
-    return joined(_FORMATS[name](data), MAX_SECTIONS)
+    return joined(FORMATS[name](data), MAX_SECTIONS)
 
 
 def parse_section(section: Section) -> list[Block]:

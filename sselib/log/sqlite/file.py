@@ -7,10 +7,11 @@ is brought up to date; one that has more was written by a later version and is l
 **Writers take turns.** SQLite lets several processes write to one file, but until its version
 3.51.3 it could corrupt the file when one committed just while another copied the write-ahead log
 into it (https://sqlite.org/wal.html#walresetbug). So whoever writes holds a lock of ours around
-the whole of it: committing, the copying that goes with it, and closing the file, which copies as
-well. Readers have connections that cannot write and need no turn. The lock is ``flock`` on a file
-of its own beside the other: the kernel lets it go when its holder dies, and SQLite's own locks,
-which are the process's and end when any descriptor of the file is closed, are not touched.
+the whole of it: the commit, and the copying that goes with one. Readers have connections that can
+do neither, and need no turn; and when the file is closed SQLite copies only if nobody else has it
+open. The lock is ``flock`` on a file of its own beside the other: the kernel lets it go when its
+holder dies, and SQLite's own locks, which are the process's and end when any descriptor of the
+file is closed, are not touched.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ _TRY_EVERY: Final = 0.001
 MAX_WAL_BYTES: Final = 64 * 1024 * 1024
 
 APPLICATION_ID: Final = 0x7373656C  # "ssel"
+
+# How a file fails.
+FAILURES: Final = (sqlite3.Error, OSError)
 
 # What of a topic an entry belongs to.
 HISTORY: Final = 0
@@ -87,8 +91,8 @@ STEPS: Final[tuple[str, ...]] = (
 
 
 def explained(path: Path, error: Exception) -> Exception:
-    """Return what an error of SQLite means to whoever uses the log; others say it themselves."""
-    if not isinstance(error, sqlite3.Error):
+    """Return what an error means to whoever uses the log."""
+    if not isinstance(error, FAILURES):
         return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest are details
     if code == sqlite3.SQLITE_NOTADB:
@@ -175,7 +179,7 @@ def prepare(path: Path, synchronous: Synchronous, make_tag: Callable[[], str]) -
             with transaction(db, "IMMEDIATE"):
                 _upgrade(db)
                 _note_boot(db, synchronous, make_tag)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise explained(path, error) from error
 
 

@@ -1,0 +1,179 @@
+"""What the API says of a change, and the lives of its jobs: tables and pure functions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import attrs
+import pytest
+
+from examples.dex.operations import KINDS, SEVERAL, SINGLE, counters, render, resource
+from examples.dex.spans import close_open, timestamp
+from sselib import Job, JobChange, JobError, encode
+from sselib.jobs import ChildJob, Step
+
+NOON = datetime(2023, 11, 7, 12, tzinfo=UTC)
+STEPS = (Step("pending", NOON), Step("running", NOON + timedelta(seconds=1)))
+
+
+def change(**fields: Any) -> JobChange:
+    return JobChange(job_id="job_1", kind="parse", at=NOON, steps=STEPS, **fields)
+
+
+def told(**fields: Any) -> bytes:
+    return b"".join(map(encode, render(change(**fields))))
+
+
+def job(**fields: Any) -> Job:
+    details = {
+        "project_id": "proj_1",
+        "source_id": "file_1",
+        "correlation_id": "c1",
+        "span_id": "root",
+    }
+    given = {"id": "job_1", "kind": "parse", "owner": "", "status": "running", "steps": STEPS}
+    return Job(**given | {"details": details} | fields)
+
+
+def test_a_status_is_told_with_what_there_is_to_say() -> None:
+    """The job and its status; the counters of a batch, and the error of one that failed."""
+    assert told(what="status", status="running", progress=0.5, message="x") == (
+        b'event: job_status\ndata: {"job_id":"job_1","status":"running"}\n\n'
+    )
+    error = JobError("internal", "internal error")
+    assert told(
+        what="status", status="failed", error=error, counts={"failed": 1, "running": 2}
+    ) == (
+        b'event: job_status\ndata: {"job_id":"job_1","status":"failed","progress":{"total":3,'
+        b'"succeeded":0,"failed":1,"cancelled":0,"pending":2},"error":"internal error"}\n\n'
+    )
+
+
+def test_a_span_is_told_as_it_is() -> None:
+    """Whatever the status of the job."""
+    assert told(what="part", part="a", value={"id": "a"}, status="running") == (
+        b'event: trace_update\ndata: {"id":"a"}\n\n'
+    )
+
+
+def test_the_end_is_told_last_and_has_data() -> None:
+    """A browser does not dispatch an event without."""
+    assert told(what="end", status="succeeded") == (
+        b'event: done\ndata: {"job_id":"job_1","status":"succeeded"}\n\n'
+    )
+
+
+@pytest.mark.parametrize("what", ["progress", "child"])
+def test_what_else_happens_is_not_told(what: Any) -> None:
+    """There are three events in this API."""
+    assert told(what=what, status="running") == b""
+
+
+@pytest.mark.parametrize("life", [SINGLE, SEVERAL], ids=["one document", "several"])
+def test_the_lives_are_those_of_the_documentation(life: Any) -> None:
+    """From pending by running to an end, of which the partial one is for several documents."""
+    partial = {"partially_succeeded"} if life is SEVERAL else set()
+    ends = {"succeeded", "failed", "cancelled"} | partial
+    assert set(life.states) == {"pending", "running"} | ends
+    assert set(life.allowed("pending")) == {"running", "failed", "cancelled"}
+    assert set(life.allowed("running")) == ends
+    assert all(life.is_final(end) for end in ends)
+    assert {kind.name for kind in KINDS if kind.lifecycle is SEVERAL} == {"batch_parse"}
+
+
+def test_counters_add_up() -> None:
+    """Who runs counts as pending, and so does who has not been submitted yet."""
+    counts = {"succeeded": 1, "failed": 2, "cancelled": 3, "running": 4, "pending": 5}
+    assert counters(counts) == {
+        "total": 15,
+        "succeeded": 1,
+        "failed": 2,
+        "cancelled": 3,
+        "pending": 9,
+    }
+    assert counters({"succeeded": 1}, 3)["pending"] == 2
+
+
+def test_spans_that_are_open_are_closed_by_the_end() -> None:
+    """With its time and what it was; those that are closed stay as they are."""
+    parts = {
+        "root": {"id": "root", "end_timestamp": None, "status": None, "output": None},
+        "a": {"id": "a", "end_timestamp": "x", "status": "SUCCESS", "output": 1},
+    }
+    ended = job(parts=parts, finished=True)
+    at = "2023-11-07T12:00:01.000000Z"
+    for status, error, closed, output in (
+        ("succeeded", None, "SUCCESS", None),
+        ("failed", JobError("x", "no"), "ERROR", {"error": "no"}),
+        ("cancelled", None, "CANCELED", None),
+    ):
+        assert close_open(attrs.evolve(ended, status=status, error=error)) == {
+            "root": {"id": "root", "end_timestamp": at, "status": closed, "output": output}
+        }
+
+
+def test_a_job_is_shown_as_documented() -> None:
+    """Every field of the documentation, in its order; times in UTC with a Z."""
+    assert resource(job()) == {
+        "id": "job_1",
+        "project_id": "proj_1",
+        "operation": "parse",
+        "status": "running",
+        "created_at": "2023-11-07T12:00:00.000000Z",
+        "object": "job",
+        "source_id": "file_1",
+        "correlation_id": "c1",
+        "started_at": "2023-11-07T12:00:01.000000Z",
+        "completed_at": None,
+        "result": None,
+        "progress": None,
+        "error": None,
+        "history": [],
+    }
+    assert timestamp(NOON.astimezone(timezone(timedelta(hours=5)))) == "2023-11-07T12:00:00.000000Z"
+
+
+def test_a_batch_is_shown_with_its_documents() -> None:
+    """Each child with what came of it."""
+    details = job().details | {"source_ids": ["f1", "f2", "f3"], "source_id": None}
+    children = {
+        "c1": ChildJob(
+            id="c1",
+            kind="parse",
+            status="succeeded",
+            details={"source_id": "f1"},
+            result={"parse_result_id": "r1"},
+        ),
+        "c2": ChildJob(
+            id="c2",
+            kind="parse",
+            status="failed",
+            details={"source_id": "f2"},
+            error=JobError("x", "no"),
+        ),
+    }
+    shown = resource(job(kind="batch_parse", details=details, children=children))["progress"]
+    assert shown == {
+        "total": 3,
+        "succeeded": 1,
+        "failed": 1,
+        "cancelled": 0,
+        "pending": 1,
+        "child_jobs": [
+            {
+                "source_document_id": "f1",
+                "job_id": "c1",
+                "status": "succeeded",
+                "parse_result_id": "r1",
+                "error": None,
+            },
+            {
+                "source_document_id": "f2",
+                "job_id": "c2",
+                "status": "failed",
+                "parse_result_id": None,
+                "error": "no",
+            },
+        ],
+    }
