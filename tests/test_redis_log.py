@@ -168,6 +168,40 @@ async def test_it_does_what_the_memory_log_does(
             assert await log.topics() == await memory.topics()
 
 
+GONE = {"remove": True}
+
+
+@pytest.mark.parametrize("live", [[], ["k"], ["j"]], ids=str)
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [{"key": "k"}, {"key": "k"}],
+        [{"key": "k"}, {"key": "k", **GONE}, {"key": "j"}],
+        [{"key": "k", **GONE}, {"key": "k", **GONE}, {"key": "i"}],
+        [{"key": "k"}, {"key": "j"}],
+        [{"key": "k"}, {"key": "j"}, {"key": "k", **GONE}],
+        [{"key": "k"}, {"key": "j"}, {"end": True, "clear": True}],
+        [{"key": "k"}, {"key": "j"}, {"end": True}],
+    ],
+    ids=str,
+)
+async def test_a_batch_may_hold_the_keys_that_are_live_after_it(
+    server: RedisServer, live: list[str], batch: list[dict[str, Any]]
+) -> None:
+    """A key counts once, whatever the batch does with it: as in memory."""
+    memory = MemoryLog(max_keys=1)
+    async with open_redis_log(server.url, prefix=next(_prefixes), max_keys=1) as log:
+        found = []
+        for each in (log, memory):
+            if live:
+                await each.append("t", [entry("0", key=key) for key in live])
+            what = await outcome(
+                each, ("append", "t", [entry("1", **says) for says in batch], None)
+            )
+            found.append(what if what is TopicFull else len(what))
+    assert found[0] == found[1]
+
+
 async def test_a_page_holds_something(server: RedisServer) -> None:
     """A limit that nothing is within is refused."""
     async with open_redis_log(server.url, prefix=next(_prefixes)) as log:

@@ -243,6 +243,26 @@ async def test_what_was_not_answered_is_asked_again_in_the_old_order(
         assert [one.result, two.result, four.result, five.result] == [b"A", b"2", b"4", b"5"]
 
 
+async def test_what_is_given_up_between_two_connections_is_not_asked_again(
+    autojump_clock: object,
+) -> None:
+    """It was sent once, and nobody waits for it any more."""
+    async with serving() as server, trio.open_nursery() as nursery:
+        peer = await server.accept()
+        one, two = await call(nursery, server.connection, b"1", b"2")
+        await peer.arguments(2)
+        server.errors = [OSError("away")] * 5
+        await peer.close()
+        while len(server.errors) > 2:
+            await trio.sleep(0.001)
+        one.scope.cancel()
+        peer = await server.accept()
+        assert (await echoes(peer)).replace(b"+PING\r\n", b"") == b"+2\r\n"
+        await peer.say(b"+B\r\n+PONG\r\n")
+        await wait_all_tasks_blocked()
+        assert two.result == b"B"
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -475,10 +495,10 @@ async def test_going_and_coming_is_logged(
         await server.accept()
         await wait_all_tasks_blocked()
     assert [record.getMessage() for record in caplog.records] == [
-        "no connection to redis://test: away",
-        "connected to redis://test",
-        "no connection to redis://test: the server closed the connection",
-        "connected to redis://test",
+        "no connection for commands to redis://test: away",
+        "connected for commands to redis://test",
+        "no connection for commands to redis://test: the server closed the connection",
+        "connected for commands to redis://test",
     ]
 
 
