@@ -268,6 +268,13 @@ async def test_a_repeated_deletion_spares_a_topic_made_anew(
         assert [each.id for each in (await log.read("t", ORIGIN)).entries] == [id]
 
 
+async def test_a_clock_before_the_epoch_gives_ids_nevertheless(server: RedisServer) -> None:
+    """The earliest there are."""
+    async with open_redis_log(server.url, prefix=next(_prefixes), clock=lambda: -5) as log:
+        ids = await log.append("t", [entry("1"), entry("2")])
+        assert [id[:2] for id in ids] == [(1, 0), (1, 1)]
+
+
 async def test_a_million_entries_at_one_time_leave_their_run_no_further(
     server: RedisServer,
 ) -> None:

@@ -392,12 +392,18 @@ async def test_a_server_that_is_away_is_tried_often(autojump_clock: object) -> N
         assert min(gaps[10:]) >= 0.125
 
 
-async def test_a_server_that_hangs_up_at_once_is_not_stormed(autojump_clock: object) -> None:
-    """Connecting alone is no success: the pauses grow until something was answered."""
+@pytest.mark.parametrize("says", [b"", PONG], ids=["nothing", "PONG"])
+async def test_a_server_that_hangs_up_at_once_is_not_stormed(
+    says: bytes, autojump_clock: object
+) -> None:
+    """Connecting alone is no success: the pauses grow until a caller was answered."""
     async with serving() as server, trio.open_nursery() as nursery:
-        (one,) = await call(nursery, server.connection, b"1")
         for _ in range(20):
-            await (await server.accept()).close()
+            peer = await server.accept()
+            await peer.stream.receive_some()
+            await peer.say(says)
+            await peer.close()
+        (one,) = await call(nursery, server.connection, b"1")
         gaps = server.attempts[-1] - server.attempts[-2]
         assert gaps >= 0.125
         peer = await server.accept()
