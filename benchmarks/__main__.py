@@ -5,11 +5,31 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from . import codec, hypercorn
+from . import (
+    burst,
+    client,
+    codec,
+    connect,
+    fanout,
+    hypercorn,
+    logs_redis,
+    logs_sqlite,
+    stalled,
+)
 
-BENCHMARKS: Final = {"codec": codec, "hypercorn": hypercorn}
+BENCHMARKS: Final[dict[str, Any]] = {
+    "connect": connect,
+    "fanout": fanout,
+    "burst": burst,
+    "stalled": stalled,
+    "client": client,
+    "codec": codec,
+    "hypercorn": hypercorn,
+    "redis": logs_redis,
+    "sqlite": logs_sqlite,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -159,10 +159,10 @@ class Connection:
     async def _serve_one(self) -> bool:
         """Read a request and answer it; return whether there may be another one."""
         requests = self.requests
-        if not requests.has_begun():
+        if not requests.has_begun() and not requests.is_gone:
             await self.service.wait_idle(requests)
-            if not requests.has_begun():
-                return False
+        if requests.is_gone or not requests.has_begun():
+            return False
         try:
             request, headers = await requests.read_head()
         except Refused as refused:

@@ -69,6 +69,7 @@ class ServeOptions(TypedDict, total=False):
     port: int
     unix_path: str | os.PathLike[str] | None
     sockets: Sequence[socket.socket] | None
+    reuse_port: bool
     config: Config | None
     registry: StreamRegistry | None
     http2: bool
@@ -82,6 +83,7 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
     port: int = DEFAULT_PORT,
     unix_path: str | os.PathLike[str] | None = None,
     sockets: Sequence[socket.socket] | None = None,
+    reuse_port: bool = False,
     config: Config | None = None,
     registry: StreamRegistry | None = None,
     shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
@@ -104,6 +106,7 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
             answers on any more is replaced; ours is removed at the end.
         sockets: Bound sockets to listen on instead, such as those a supervisor passes on. They
             are given away: detached from these objects, and closed at the end.
+        reuse_port: Let other processes listen on the same port; the kernel deals out the clients.
         config: Settings for Hypercorn, among them ``certfile`` and ``keyfile`` for TLS. Where to
             listen is not taken from it, nor a ``graceful_timeout`` above one second.
         registry: Keeps the streams. Without one it is that in which ``app`` is wrapped already
@@ -146,7 +149,9 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
             if not over:  # else whatever is at these addresses now is another's
                 listening.cut_connections()
 
-    with await listen(host, port, unix_path=unix_path, sockets=sockets) as listening:
+    with await listen(
+        host, port, unix_path=unix_path, sockets=sockets, reuse_port=reuse_port
+    ) as listening:
         if write_timeout is not None:
             listening.set_write_timeout(write_timeout)
         settings.bind = [f"fd://{sock.fileno()}" for sock in listening.sockets]

@@ -103,13 +103,13 @@ class Requests:
         return self._http is not None and self._http.they_are_waiting_for_100_continue
 
     def has_begun(self) -> bool:
-        """Return whether there is something of the next request, or will never be."""
+        """Return whether there is something of the next request."""
         if not self._pending and not self.is_gone:
             self._received(self._transport.receive_nowait())
-        return bool(self._pending) or self.is_gone
+        return bool(self._pending)
 
     async def begin(self) -> None:
-        """Wait until there is something of the next request, or will never be.
+        """Wait until there is something of the next request, or the client has left.
 
         Cancellation: nothing is lost.
         """
@@ -124,8 +124,6 @@ class Requests:
 
         Cancellation: the connection is of no use.
         """
-        if self.is_gone:
-            raise ClientGone("the client has left")
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=self.limits.max_head_bytes)
         http.receive_data(self._pending)
         request = await self._next_event(http)

@@ -265,7 +265,7 @@ class Schedule:
             written_at: When the stream was written to last.
         """
         if now >= self._expires:
-            self._expires = math.inf
+            self._expires = self._beat = math.inf  # it says nothing any more but its end
             return "age"
         if self.is_idle_mode and now < written_at + self._heartbeat:
             self._beat = written_at + self._heartbeat

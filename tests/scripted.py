@@ -75,14 +75,16 @@ class ScriptedServer:
 
     Attributes:
         asked: The requests so far.
-        open_connections: How many connections the client has not closed yet.
+        connected: How many connections there were.
+        all_closed: Set while there is none.
         url: Where it can be reached.
     """
 
     def __init__(self, answers: Iterable[Answer], url: str = "http://test/events") -> None:
         self.asked: list[Asked] = []
-        self.open_connections = 0
         self.connected = 0
+        self.all_closed = trio.Event()
+        self._open = 0
         self.url = url
         self._answers = iter(answers)
 
@@ -90,13 +92,16 @@ class ScriptedServer:
         if tls is not None:
             peer = trio.SSLStream(peer, tls, server_side=True, https_compatible=True)
         self.connected += 1
-        self.open_connections += 1
+        self._open += 1
+        self.all_closed = trio.Event()
         try:
             async with peer:
                 with suppress(trio.BrokenResourceError):  # the client may leave when it likes
                     await self._exchange(peer)
         finally:
-            self.open_connections -= 1
+            self._open -= 1
+            if not self._open:
+                self.all_closed.set()
 
     async def _exchange(self, peer: trio.abc.Stream) -> None:
         asked = await read_request(peer)
@@ -111,11 +116,14 @@ class ScriptedServer:
 
 
 async def read_request(peer: trio.abc.Stream) -> Asked | None:
-    """Read one request; `None` if the client leaves before that."""
+    """Read one request; `None` if the client leaves before that, or speaks of something else."""
     http = h11.Connection(h11.SERVER)
     head, body = None, b""
-    while True:
-        event = http.next_event()
+    while True:  # noqa: ASYNC913 # h11 asks for data before it has an event
+        try:
+            event = http.next_event()
+        except h11.RemoteProtocolError:
+            return None
         if event is h11.NEED_DATA:
             http.receive_data(bytes(await peer.receive_some(65_536)))
         elif isinstance(event, h11.Request):

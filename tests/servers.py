@@ -50,6 +50,13 @@ def load(name: str) -> Any:
     return importlib.import_module(SERVERS[name])
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of: something that the kernel or a process does meanwhile."""
+    with trio.fail_after(SOON):
+        while not holds():  # noqa: ASYNC110 # as said
+            await trio.sleep(0.005)
+
+
 # ---- an application ------------------------------------------------------------------------------
 
 

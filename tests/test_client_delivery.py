@@ -14,12 +14,13 @@ import trio
 import trio.testing
 import trustme
 
-from sselib import EventChannel, EventStream, RetryPolicy, ServerSentEvent
+from sselib import EventChannel, EventSource, EventStream, RetryPolicy, ServerSentEvent
 from sselib.http1 import LAST_CHUNK, encode_chunk, encode_head
 from sselib.stream import ASGIApp, Message
 
 from .scripted import (
     AT_ONCE,
+    CHUNKED,
     NO_CONTENT,
     OPEN,
     Asked,
@@ -28,35 +29,74 @@ from .scripted import (
     redirect,
     until_left,
 )
+from .servers import SOON
 
-CHUNKED = (b"transfer-encoding", b"chunked")
 DROPS = 10_000
 
 
 # ---- ten thousand drops --------------------------------------------------------------------------
 
 
-async def serve_until_cut(app: ASGIApp, asked: Asked, peer: trio.abc.Stream, size: float) -> None:
-    """Serve a request with an ASGI application, and cut the connection after so many bytes."""
-    gone = trio.Event()
-    left = size
+async def test_ten_thousand_drops_lose_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """A client of a flapping server is given every event of a channel, once and in order."""
+    chance = random.Random(6)  # the same each time
+    channel = EventChannel()
+    published: list[str] = []
+    server: ScriptedServer
+
+    async def flap(peer: trio.abc.Stream) -> None:
+        """Send what the client is owed, and leave it in the middle of a head or of an event."""
+        left = chance.randrange(500)
+        await peer.send_all(OPEN[:left])
+        left -= len(OPEN)
+        id = server.asked[-1].last_event_id
+        async with channel.subscribe(last_event_id=id, replay="history") as cursor:
+            while left > 0 and not cursor.finished:
+                data = encode_chunk(cursor.take(16_384))
+                await peer.send_all(data[:left])
+                left -= len(data)
+                if not data:
+                    await cursor.wait()
+
+    async def publish() -> None:
+        while len(server.asked) < DROPS:
+            for _ in range(chance.choice([1, 1, 2])):
+                published.append(f"{len(published)} ü\nx")
+                await channel.publish(ServerSentEvent(published[-1]))
+            await trio.sleep(chance.uniform(0, 60))
+        published.append("end")
+        await channel.publish(ServerSentEvent("end"), end=True)
+
+    async def end(peer: trio.abc.Stream) -> None:
+        """Be our own stream, which says when there is nothing more."""
+        await serve(EventStream(channel, replay="history"), server.asked[-1], peer)
+
+    async with (
+        in_memory(*[flap] * DROPS, *[end] * 3) as (server, open_source),
+        trio.open_nursery() as nursery,
+        open_source() as source,
+    ):
+        nursery.start_soon(publish)
+        assert [event.data async for event in source] == published
+        assert source.ended_by == "no content"
+        assert len(server.asked) > DROPS
+        assert len(published) > DROPS / 4
+
+
+async def serve(app: ASGIApp, asked: Asked, peer: trio.abc.Stream) -> None:
+    """Serve a request with an ASGI application."""
 
     async def receive() -> Message:
-        await gone.wait()
-        return {"type": "http.disconnect"}
+        await trio.sleep_forever()
+        raise AssertionError
 
     async def send(message: Message) -> None:
-        nonlocal left
         if message["type"] == "http.response.start":
-            data = encode_head(message["status"], [*message["headers"], CHUNKED])
+            headers = [*message["headers"], CHUNKED]
+            await peer.send_all(encode_head(message["status"], headers))
         else:
-            data = encode_chunk(message["body"])
-            data += b"" if message.get("more_body") else LAST_CHUNK
-        data = data if len(data) < left else data[: int(left)]
-        left -= len(data)
-        await peer.send_all(data)
-        if left < 1:
-            gone.set()
+            end = b"" if message.get("more_body") else LAST_CHUNK
+            await peer.send_all(encode_chunk(message["body"]) + end)
 
     scope = {
         "type": "http",
@@ -69,44 +109,9 @@ async def serve_until_cut(app: ASGIApp, asked: Asked, peer: trio.abc.Stream, siz
     await app(scope, receive, send)
 
 
-async def test_ten_thousand_drops_lose_nothing(autojump_clock: trio.testing.MockClock) -> None:
-    """A client of a flapping server is given every event of a channel, once and in order."""
-    chance = random.Random(6)  # the same each time
-    channel = EventChannel()
-    app = EventStream(channel, replay="history")
-    published: list[str] = []
-    server: ScriptedServer
-
-    async def flap(peer: trio.abc.Stream) -> None:
-        # A head and its first bytes take some 200: from a head that is cut to a few events.
-        size = chance.uniform(0, 800) if len(server.asked) <= DROPS else float("inf")
-        await serve_until_cut(app, server.asked[-1], peer, size)
-
-    async def publish() -> None:
-        while len(server.asked) <= DROPS:
-            for _ in range(chance.choice([1, 1, 3])):
-                published.append(f"{len(published)} ü\nx")
-                await channel.publish(ServerSentEvent(published[-1]))
-            await trio.sleep(chance.uniform(0, 30))
-        published.append("end")
-        await channel.publish(ServerSentEvent("end"), end=True)
-
-    async with (
-        in_memory(*[flap] * (DROPS + 3)) as (server, open_source),
-        trio.open_nursery() as nursery,
-        open_source() as source,
-    ):
-        nursery.start_soon(publish)
-        received = [event.data async for event in source]
-        assert received == published
-        assert source.ended_by == "no content"
-        assert len(server.asked) >= DROPS
-        assert len(published) > DROPS / 2
-
-
 # ---- cancelled at every checkpoint ---------------------------------------------------------------
 
-EVENTS = [ServerSentEvent(f"{number} ü", event="x", id=str(number)) for number in range(1, 7)]
+EVENTS = [ServerSentEvent(f"{number} ü", event="x", id=str(number)) for number in range(1, 5)]
 BLOCKS = {
     event.id: f"id: {event.id}\nevent: x\ndata: {event.data}\n\n".encode() for event in EVENTS
 }
@@ -189,15 +194,14 @@ async def receive_all(
                     trio.lowlevel.remove_instrument(instrument)
             while True:
                 received.append((await source.receive()).data)
-    assert server.open_connections == 0 or await gone(server)
+    await gone(server)
     return received, scope.cancelled_caught
 
 
-async def gone(server: ScriptedServer) -> bool:
-    with trio.fail_after(20):
-        while server.open_connections:
-            await trio.lowlevel.checkpoint()
-    return True
+async def gone(server: ScriptedServer) -> None:
+    """Return when the client has closed all its connections."""
+    with trio.fail_after(SOON):
+        await server.all_closed.wait()
 
 
 async def test_a_cancelled_call_loses_no_event(
@@ -249,14 +253,51 @@ async def test_leaving_closes_the_connection(where: str) -> None:
 
     policy = RetryPolicy(backoff=1e6, max_backoff=1e6)
     async with in_memory(give) as (server, open_source):
-        with trio.CancelScope() as scope:
-            async with trio.open_nursery() as nursery, open_source(policy=policy) as source:
-                nursery.start_soon(source.receive)
-                await reached.wait()
-                await trio.testing.wait_all_tasks_blocked()
-                scope.cancel()
-        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+
+            async def receive() -> None:
+                async with open_source(policy=policy) as opened:
+                    sources.append(opened)
+                    await opened.receive()
+
+            sources: list[EventSource] = []
+            nursery.start_soon(receive)
+            await reached.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        [source] = sources
         assert source.state == "closed"
+        await gone(server)
+
+
+@pytest.mark.parametrize("where", ["dial", "head", "open"])
+async def test_closing_it_under_another_task(where: str) -> None:
+    """A task that still waits when the source is closed is told, and leaves nothing open."""
+    data = {"dial": b"", "head": b"HTTP/1.1 200", "open": OPEN}[where]
+
+    async def give(peer: trio.abc.Stream) -> None:
+        await peer.send_all(data)
+        await until_left(peer)
+
+    async def slow(host: str, port: int) -> trio.abc.Stream:
+        if where == "dial":
+            await go_on.wait()
+        stream: trio.abc.Stream = await connect(host, port)
+        return stream
+
+    async def receive() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await source.receive()
+        told.set()
+
+    go_on, told = trio.Event(), trio.Event()
+    async with in_memory(give) as (server, open_source), trio.open_nursery() as nursery:
+        connect = open_source.keywords["connect"]
+        async with open_source(connect=slow) as source:
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+        await told.wait()
         await gone(server)
 
 

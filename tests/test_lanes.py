@@ -27,7 +27,7 @@ from sselib.server import Server
 from sselib.stream import ASGIApp, Message, Receive, Scope, Send, SendEvent
 from sselib.testing import open_stream
 
-from .servers import SOON, Client, connected, serving
+from .servers import Client, connected, serving, until
 
 CONNECTED = b": connected\n\n"
 # What belongs to the connection, or to the moment, and not to the application.
@@ -480,9 +480,7 @@ async def test_which_lane_a_stream_takes(name: str, lanes: int) -> None:
         await response.until(CONNECTED)
         channel.publish_nowait(ServerSentEvent("one"))
         await response.until(b"data: one\n\n")
-        with trio.fail_after(SOON):
-            while server.statistics().lanes != lanes:
-                await trio.sleep(0.01)
+        await until(lambda: server.statistics().lanes == lanes)
         if not lanes:
             await trio.testing.wait_all_tasks_blocked()
             assert server.statistics().lanes == 0

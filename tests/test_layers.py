@@ -44,6 +44,7 @@ ROOMS = [
     "client",
     "testing",
     "starlette",
+    "terminal",
     "__main__",
 ]
 ROOT = "sselib"  # the public names: imports what it likes, and is imported by no room

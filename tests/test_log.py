@@ -104,3 +104,12 @@ def test_a_page_has_at_least_one_entry_and_one_byte() -> None:
     """Asking for less is an error."""
     with pytest.raises(ValueError, match="limit"):
         MemoryLog().read_nowait("t", ORIGIN, limit=0)
+
+
+def test_old_tokens_are_forgotten() -> None:
+    """The oldest, when there are a thousand newer ones."""
+    log = MemoryLog()
+    (first,) = log.append_nowait("t", [entry("x")], token="first")
+    for number in range(1000):
+        log.append_nowait("t", [entry("x")], token=str(number))
+    assert log.append_nowait("t", [entry("x")], token="first") != [first]

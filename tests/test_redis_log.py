@@ -14,7 +14,15 @@ from hiredis import Reader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sselib import ChannelEnded, MemoryLog, NewEntry, Retention, ServerSentEvent, TopicFull
+from sselib import (
+    ChannelEnded,
+    MemoryLog,
+    NewEntry,
+    Retention,
+    ServerSentEvent,
+    TopicFull,
+    open_topics,
+)
 from sselib.log import ORIGIN, EntryId, EventLog, check_append, redis
 from sselib.log.redis import RedisLog, RedisRefused, open_redis_log
 from sselib.log.redis._connection import Connection
@@ -198,6 +206,25 @@ async def test_a_topic_remembers_a_thousand_tokens(server: RedisServer) -> None:
             await log.append("b", [entry("x")])
         assert server.ask("HLEN", "sselib:{b}:tokens") == ":0\r\n"
         assert server.ask("HLEN", "tokens:{b}:tokens") == ":1\r\n"
+
+
+async def say_how_far_it_is(url: str) -> None:
+    async with open_redis_log(url, patience=5) as log, open_topics(log) as topics:
+        channel = topics.channel("job 1")
+        event = ServerSentEvent("40 %", event="progress")
+        await channel.publish(event, key="progress", coalesce=True)
+
+
+async def test_what_the_docs_show(server: RedisServer) -> None:
+    """What is published in one process is there for who joins in another."""
+    await say_how_far_it_is(server.url)
+    async with (
+        open_redis_log(server.url) as log,
+        open_topics(log) as topics,
+        topics.channel("job 1").subscribe() as subscription,
+    ):
+        with trio.fail_after(20):
+            assert (await subscription.receive()).data == "40 %"
 
 
 # ---- answers that no script gives ----------------------------------------------------------------

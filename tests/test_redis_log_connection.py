@@ -420,6 +420,22 @@ async def test_a_quiet_server_is_not_left(autojump_clock: object) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_reply_that_takes_its_time_is_awaited(autojump_clock: object) -> None:
+    """A large one over a slow line: as long as bytes come, the server is there."""
+    async with serving() as server, trio.open_nursery() as nursery:
+        peer = await server.accept()
+        (one,) = await call(nursery, server.connection, b"1")
+        await peer.stream.receive_some()
+        await peer.say(PONG + b"$100\r\n")
+        for _ in range(100):
+            await trio.sleep(BEAT / 2)
+            await peer.say(b"x")
+        await peer.say(b"\r\n")
+        await wait_all_tasks_blocked()
+        assert one.result == b"x" * 100
+        assert len(server.attempts) == 1
+
+
 async def test_connecting_has_a_bound(autojump_clock: object) -> None:
     """A server that accepts and never greets is given up, and tried again."""
     attempts = []

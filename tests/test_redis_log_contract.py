@@ -11,11 +11,11 @@ import pytest
 from sselib import Retention
 from sselib.log import EventLog
 from sselib.log.redis import open_redis_log
-from sselib.testing.log_contract import EventLogContract
+from sselib.testing.log_contract import DurableLogContract
 
 from .redis_servers import PROGRAMS, RedisServer, redis_server
 
-_numbers = count()
+_prefixes = map("contract{}".format, count())
 
 
 @pytest.fixture(scope="module")
@@ -26,23 +26,24 @@ def server(
         yield running
 
 
-class TestRedisLog(EventLogContract):
-    """A log on a server that other processes could use as well."""
+class TestRedisLog(DurableLogContract):
+    """A prefix on a server, opened by as many logs as the contract has processes."""
 
     @pytest.fixture(autouse=True)
     def _server(self, server: RedisServer) -> None:
         self._url = server.url
 
     @asynccontextmanager
-    async def open_log(
-        self, *, clock: Callable[[], int], retention: Retention, max_keys: int
+    async def open_store(self) -> AsyncIterator[str]:
+        """A prefix of its own."""
+        yield next(_prefixes)
+
+    @asynccontextmanager
+    async def open_log_in(
+        self, store: str, *, clock: Callable[[], int], retention: Retention, max_keys: int
     ) -> AsyncIterator[EventLog]:
-        """A log of its own on that server."""
+        """As often as is wanted."""
         async with open_redis_log(
-            self._url,
-            prefix=f"contract{next(_numbers)}",
-            clock=clock,
-            retention=retention,
-            max_keys=max_keys,
+            self._url, prefix=store, clock=clock, retention=retention, max_keys=max_keys
         ) as log:
             yield log

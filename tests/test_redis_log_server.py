@@ -14,7 +14,7 @@ import trio
 import trio.testing
 import trustme
 
-from sselib import NewEntry, ServerSentEvent
+from sselib import NewEntry, Retention, ServerSentEvent
 from sselib.errors import LogUnavailable
 from sselib.log import ORIGIN
 from sselib.log.redis import RedisRefused, _wire, open_redis_log
@@ -75,6 +75,36 @@ async def test_a_server_asks_for_a_password_and_a_database(program: str, tmp_pat
         async with open_redis_log(f"unix://me:my%3Asecret@{path}", prefix="yours") as log:
             with pytest.raises(RedisRefused, match="NOPERM"):
                 await log.append("a", [entry("1")])
+
+
+RIGHTS = """
+app on >secret ~sselib ~sselib:* &sselib:*
++@read +@write +@connection -@dangerous
++evalsha +script|load +publish +subscribe +unsubscribe +info +time
+"""
+
+
+async def test_the_rights_in_the_docs_are_enough(program: str, tmp_path: Path) -> None:
+    """A user who has no others can do all that a log does."""
+    with redis_server(program, tmp_path) as server:
+        assert server.ask("ACL", "SETUSER", *RIGHTS.split()) == "+OK\r\n"
+        url = f"unix://app:secret@{server.socket}"
+        async with open_redis_log(url, retention=Retention(entries=2, age=60)) as log:
+            woken = trio.Event()
+            unwatch = log.watch("t", woken.set)
+            with trio.fail_after(20):
+                await woken.wait()
+            unwatch()
+            for key in ("a", "b", "a"):
+                (id,) = await log.append("t", [NewEntry.of(ServerSentEvent("x"), key=key)])
+            await log.append("t", [entry("1"), entry("2")])
+            assert await log.has("t", id)
+            assert len((await log.snapshot("t")).entries) == 2
+            assert len((await log.read("t", ORIGIN)).entries) == 4
+            await log.trim("t", Retention(entries=1))
+            assert await log.topics() == ["t"]
+            await log.delete("t")
+            assert await log.head("t") is None
 
 
 async def test_a_server_is_reached_over_tcp_and_tls(program: str, tmp_path: Path) -> None:

@@ -319,6 +319,19 @@ async def test_an_interval_heartbeat_comes_whatever_else_does(
     assert beats == [10, 20, 30, 40]
 
 
+@pytest.mark.parametrize("window", [0, 1000], ids=["a client that does not read", "one that does"])
+async def test_the_end_wins_over_a_heartbeat_that_is_due_with_it(
+    channel: EventChannel, mock_clock: MockClock, window: int
+) -> None:
+    """A stream that is too old says nothing any more but its end, however late that is taken."""
+    policy = StreamPolicy(
+        heartbeat=10, heartbeat_mode="interval", max_age=10, max_age_jitter=0, ids="none"
+    )
+    async with open_stream(EventStream(channel, policy=policy), window=window) as stream:
+        await advance(25)
+        assert await stream.read_body() == CONNECTED
+
+
 async def test_a_stream_ends_at_its_maximum_age(
     channel: EventChannel, mock_clock: MockClock
 ) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
-from pathlib import Path
 
-from sselib.hypercorn import run
-from sselib.listening import Address
 from sselib.registry import StreamRegistry
 
+from .. import serving
 from .app import DEMO_KEYS, RATE_LIMIT, open_app
 
 PORT = 8002
@@ -22,10 +18,7 @@ def main() -> None:
         prog="python -m examples.bedrock",
         description="Compare construction drawings, and stream how that goes.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="listen on this address (%(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=PORT, help="listen on this port; 0 for any (%(default)s)"
-    )
+    serving.add_options(parser, port=PORT)
     parser.add_argument(
         "--rate-limit",
         type=_count,
@@ -34,42 +27,35 @@ def main() -> None:
         help="requests that a key may make per minute (%(default)s)",
     )
     parser.add_argument(
-        "--directory",
-        type=Path,
-        metavar="DIR",
-        help="keep files and overlays here, instead of as long as the server runs",
-    )
-    parser.add_argument(
         "--end-ids",
         action="store_true",
         help="give the last event of a stream an id, so that browsers do not come back for more",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    if arguments.directory is not None:
-        arguments.directory.mkdir(parents=True, exist_ok=True)
-
-    def started(addresses: list[Address]) -> None:
-        ((key, account),) = DEMO_KEYS.items()
-        for host, port in (each for each in addresses if not isinstance(each, str)):
-            where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(f"Serving the project {account.project_id} at {where}")
-            print(f"In a terminal: curl -H 'Authorization: Bearer {key}' {where}/jobs")
-        sys.stdout.flush()
-
-    run(
-        open_app(
-            directory=arguments.directory,
+    # What one client may open is limited by its key, in the API's own words.
+    registry = StreamRegistry(
+        farewell_retry=False, max_streams_per_client=None, drain_window=serving.DRAIN_WINDOW
+    )
+    serving.run(
+        arguments,
+        lambda log: open_app(
+            log=log,
+            directory=arguments.data,
             rate_limit=arguments.rate_limit,
             ids="end" if arguments.end_ids else "none",
         ),
-        host=arguments.host,
-        port=arguments.port,
-        # A farewell would be a ``retry``, and the API's bytes are all documented. What one client
-        # may open is limited by its key, in the API's own words.
-        registry=StreamRegistry(farewell_retry=False, max_streams_per_client=None),
+        registry=registry,
         started=started,
     )
+
+
+def started(url: str) -> list[str]:
+    """Return what to tell somebody who has started it."""
+    key = next(iter(DEMO_KEYS))
+    return [
+        f"In a browser:  {url}/",
+        f"In a terminal: curl -H 'Authorization: Bearer {key}' {url}/jobs",
+    ]
 
 
 def _count(text: str) -> int:

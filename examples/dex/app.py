@@ -39,6 +39,7 @@ from sselib import (
 from sselib.jobs import Work
 from sselib.stream import ASGIApp
 
+from ..page import page_routes
 from .inputs import (
     MAX_UPLOAD_BYTES,
     ApiError,
@@ -67,6 +68,7 @@ OPERATIONS: Final = (
 )
 _MULTIPART_ROOM: Final = 64 * 1024  # for what is around the file in a form
 
+_PAGE: Final = Path(__file__).with_name("page")
 _POLICY: Final = StreamPolicy(ids="end")
 
 InProject: TypeAlias = Callable[[Request, Project], Awaitable[ASGIApp]]
@@ -122,6 +124,7 @@ class Api:
 
         return Starlette(
             routes=[
+                *page_routes(_PAGE),
                 Route("/openapi.json", get_openapi),
                 Route("/v1/projects", self.create_project, methods=["POST"]),
                 Route("/v1/projects", self.list_projects),

@@ -1,142 +1,155 @@
-"""The HTTP API: who may ask, what the stream is, and what lives around it.
+"""The application: who may ask, and what lives around it.
 
-One task reads the watcher and publishes each change to one channel; each client is a subscriber of
-it. There is no replay and there are no ids: a client sees what happens while it is connected. One
-that falls further behind than the channel keeps is disconnected, and the watcher never waits for
-one.
+Everything is opened in :func:`open_app` and closed there. Each client of the stream is a subscriber
+of one channel; there is no replay and there are no ids: a client sees what happens while it is
+connected, and asks the other endpoints for what is. One that falls further behind than the channel
+keeps is disconnected, and nothing here ever waits for one.
 
 This server has no passwords, so it is for this machine alone. It listens on loopback addresses
 only, and answers only requests that name one of them as their host: otherwise any web site could
-have its own name resolve to 127.0.0.1 and read along in the browser of whoever visits it.
+have its own name resolve to 127.0.0.1 and read along in the browser of whoever visits it. Nor may
+the page of another site change anything: a browser says whose page it is that asks.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import ExitStack, asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
+import attrs
 import trio
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse
 
 from sselib import EventChannel, EventStream, MemoryLog, Retention, StreamPolicy
-from sselib.registry import StreamRegistry
 from sselib.stream import ASGIApp, Receive, Scope, Send
 
-from .updates import update, update_of
-from .watching import Watcher, open_watcher
+from .api import routes
+from .backend import Backend
+from .intake import Intake
+from .queue import COOLDOWN, Queue
+from .store import companions, open_store
+from .watching import open_watcher
+from .work import work
 
 KEEPALIVE: Final = 15.0  # seconds, as documented
+SCAN_COOLDOWN: Final = 5.0  # seconds before a file is processed that was there from the beginning
 CLIENT_BACKLOG: Final = 1000  # updates that a client may fall behind before it is disconnected
-DRAIN_WINDOW: Final = 2.0  # seconds in which streams are told that the server shuts down
 
 _HOSTS: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
-_PAGE: Final = Path(__file__).with_name("page")
+
+
+@attrs.frozen
+class FileUpdates:
+    """The ASGI application, while it is open. It may be mounted below another path."""
+
+    _app: ASGIApp
+    _backend: Backend
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await self._app(scope, receive, send)
+
+    async def say_goodbye(self) -> None:
+        """Tell the streams that the server shuts down: a registry's ``before_drain``."""
+        await trio.lowlevel.checkpoint()
+        self._backend.say_goodbye()
 
 
 @asynccontextmanager
 async def open_app(
-    directories: Iterable[str],
+    directories: Iterable[str] = (),
     *,
+    data: str | os.PathLike[str] | None = None,
     keepalive: float = KEEPALIVE,
+    cooldown: float = COOLDOWN,
+    scan_cooldown: float = SCAN_COOLDOWN,
     poll_interval: float | None = None,
-) -> AsyncIterator[ASGIApp]:
-    """Watch directories, and give the application that announces what happens in them.
+) -> AsyncIterator[FileUpdates]:
+    """Watch directories, index their files, and give the application that tells of it.
 
     Args:
-        directories: What to watch, each with all that is below it.
+        directories: What to watch, each with all that is below it, besides what was watched before.
+        data: The file that holds watches, queue and index. ``None``: a temporary one, so that
+            everything begins anew with each process.
         keepalive: Seconds without an update after which a stream gets a comment.
+        cooldown: Seconds without a change after which a file is processed.
+        scan_cooldown: The same for files that were there when the watch began.
         poll_interval: Look for changes this often, in seconds. ``None``: the system says when.
 
     Raises:
         WatchError: One of the directories cannot be watched.
+        StoreError: The file cannot be used.
 
-    Cancellation: the streams have been cut by the server before that; the watcher is closed.
+    Cancellation: the streams have been cut by the server before that; what was being processed
+    is still in the queue.
     """
-    channel = EventChannel(MemoryLog(retention=Retention(entries=CLIENT_BACKLOG)))
-
-    async def say_goodbye() -> None:
-        await channel.publish(update("shutting_down"))
-
-    registry = StreamRegistry(
-        drain_window=DRAIN_WINDOW, before_drain=say_goodbye, farewell_retry=False
-    )
-    with open_watcher(poll_interval=poll_interval) as watcher:
-        for directory in directories:
-            await watcher.add(directory)
+    channel = new_channel()
+    with ExitStack() as stack:
+        if data is None:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="file_updates-"))
+            data = os.path.join(directory, "index.sqlite3")
+        backend = Backend(
+            store=stack.enter_context(open_store(data)),
+            watcher=stack.enter_context(open_watcher(poll_interval=poll_interval)),
+            channel=channel,
+            queue=Queue(cooldown=cooldown),
+            scan_cooldown=scan_cooldown,
+            own_files=companions(data),
+        )
+        await backend.restore()
+        for each in directories:
+            await backend.want_watch(each)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(announce, watcher, channel)
-            yield registry(_for_this_machine(routes(channel, keepalive)))
+            nursery.start_soon(backend.run_until_failed)
+            nursery.start_soon(Intake(backend).run)
+            nursery.start_soon(work, backend)
+            nursery.start_soon(backend.run_scheduler)
+            api = routes(backend, new_stream(channel, keepalive))
+            yield FileUpdates(_for_this_machine(api), backend)
             nursery.cancel_scope.cancel()
 
 
-async def announce(watcher: Watcher, channel: EventChannel) -> None:
-    """Publish what a watcher says, for as long as it says something."""
-    async for change in watcher:
-        event = update_of(change)
-        if event is not None:
-            await channel.publish(event)
+def new_channel() -> EventChannel:
+    """Return the channel of updates, which keeps as many as a client may fall behind."""
+    return EventChannel(MemoryLog(retention=Retention(entries=CLIENT_BACKLOG)))
 
 
-def routes(channel: EventChannel, keepalive: float) -> ASGIApp:
-    """Return the application: the stream of a channel's updates, and the page that shows it."""
-    updates = EventStream(
-        channel, replay="live", policy=StreamPolicy(heartbeat=keepalive, ids="none")
-    )
-
-    async def get_updates(request: Request) -> ASGIApp:
-        if not _accepts_event_stream(request.headers.getlist("accept")):
-            return JSONResponse({"error": "Accept: text/event-stream required"}, status_code=400)  # noqa: ASYNC910 # nothing here blocks
-        return updates  # noqa: ASYNC910 # as above
-
-    return Starlette(
-        routes=[
-            Route("/api/updates", get_updates),
-            Route("/api/updates/", get_updates),
-            Mount("/", StaticFiles(directory=_PAGE, html=True)),
-        ]
-    )
-
-
-def _accepts_event_stream(accept: Iterable[str]) -> bool:
-    """Return whether Accept headers name ``text/event-stream``, alone or in a range."""
-    qualities: dict[str, float] = {}
-    for media_range in ",".join(accept).split(","):
-        kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                try:
-                    quality = float(value)
-                except ValueError:
-                    quality = 0.0
-        qualities[kind] = quality
-    # The most specific range decides: https://www.rfc-editor.org/rfc/rfc9110#field.accept
-    for kind in ("text/event-stream", "text/*", "*/*"):
-        if kind in qualities:
-            return qualities[kind] > 0
-    return False
+def new_stream(channel: EventChannel, keepalive: float) -> EventStream:
+    """Return the stream of a channel's updates: live, and without ids."""
+    policy = StreamPolicy(heartbeat=keepalive, ids="none")
+    return EventStream(channel, replay="live", policy=policy)
 
 
 def _for_this_machine(app: ASGIApp) -> ASGIApp:
-    """Refuse requests to a host that is not this machine by its own name."""
+    """Refuse requests to a host that is not this machine by its own name, and of foreign pages."""
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-            if len(hosts) != 1 or _without_port(hosts[0]).lower() not in _HOSTS:
-                refusal = PlainTextResponse("Invalid host header\n", status_code=400)
-                await refusal(scope, receive, send)
+            error = _refusal(scope)
+            if error is not None:
+                await JSONResponse({"error": error}, status_code=400)(scope, receive, send)
                 return
         await app(scope, receive, send)
 
     return guarded
+
+
+def _refusal(scope: Scope) -> str | None:
+    hosts, origins = (
+        [value.decode("latin-1").lower() for name, value in scope["headers"] if name == wanted]
+        for wanted in (b"host", b"origin")
+    )
+    if len(hosts) != 1 or _without_port(hosts[0]) not in _HOSTS:
+        return "Invalid host header"
+    if scope["method"] not in ("GET", "HEAD") and any(
+        urlsplit(origin).netloc != hosts[0] for origin in origins
+    ):
+        return "Invalid origin header"
+    return None
 
 
 def _without_port(host: str) -> str:

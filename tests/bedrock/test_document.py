@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
+from openapi_spec_validator import validate
 
 from examples.bedrock.api import Api
 from examples.bedrock.idempotency import Answers
@@ -22,6 +23,11 @@ def test_the_document_contains_what_is_published() -> None:
     """All of it, word for word: the stream, its errors and their schema, how to have a key."""
     published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
     assert _missing(published, DOCUMENT) == []
+
+
+def test_the_document_is_an_openapi_document() -> None:
+    """By the specification's own schema, and by what that cannot say."""
+    validate(DOCUMENT)
 
 
 def test_the_stream_may_answer_a_little_more_than_is_published() -> None:

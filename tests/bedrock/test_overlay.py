@@ -72,11 +72,13 @@ def test_a_bomb_is_refused_before_anything_is_decoded(monkeypatch: pytest.Monkey
         read_drawing(content)
 
 
-@pytest.mark.parametrize("hidden", [(500, 500), (30_000, 30_000)])
-def test_a_second_header_cannot_smuggle_a_bomb_in(hidden: tuple[int, int]) -> None:
-    """A file whose second header says another size than the first is refused."""
+@pytest.mark.parametrize(
+    ("hidden", "message"), [((500, 500), "contradictory"), ((30_000, 30_000), "damaged")]
+)
+def test_a_second_header_cannot_smuggle_a_bomb_in(hidden: tuple[int, int], message: str) -> None:
+    """A file whose second header says another size than the first is refused, by us or Pillow."""
     content = png_header(10, 10) + png_header(*hidden)[8:] + bomb(10, 10)[33:]
-    with pytest.raises(UnreadableDrawing, match=r"contradictory|damaged"):
+    with pytest.raises(UnreadableDrawing, match=message):
         read_drawing(content)
 
 

@@ -78,8 +78,8 @@ def start_server(tmp_path: Path) -> Iterator[Start]:
         started.append(process)
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith("Serving "):
-                return Server(line.split()[-1], process)
+            if line.startswith("In a browser:"):
+                return Server(line.split()[-1].rstrip("/"), process)
         raise AssertionError(f"it did not start: {log.read_text()}")
 
     yield start
@@ -90,9 +90,9 @@ def start_server(tmp_path: Path) -> Iterator[Start]:
         process.stdout.close()
 
 
-def large(box: tuple[int, int, int, int]) -> bytes:
-    """Return a drawing that takes a moment to compare."""
-    return png(plan(box).resize((3200, 2400)))
+def large(box: tuple[int, int, int, int], scale: int = 8) -> bytes:
+    """Return a drawing that takes a moment to compare, or at twice that scale some seconds."""
+    return png(plan(box).resize((400 * scale, 300 * scale)))
 
 
 def test_the_client_compares_two_drawings(start_server: Start, tmp_path: Path) -> None:
@@ -139,9 +139,12 @@ def test_the_documented_loop_reads_a_stream(start_server: Start) -> None:
     assert again.stdout.splitlines() == ["overlay.generate COMPLETED"]
 
 
-def test_curl_prints_the_stream(start_server: Start, require_program: Callable[..., str]) -> None:
-    """The documented bytes, over a real connection, with a proper end."""
-    server = start_server()
+@pytest.mark.parametrize("kind", ["hypercorn", "sselib"])
+def test_curl_prints_the_stream(
+    start_server: Start, require_program: Callable[..., str], kind: str
+) -> None:
+    """The documented bytes, over a real connection of either server, with a proper end."""
+    server = start_server("--server", kind)
     job_id = server.compare(large(DOOR), large(WINDOW))
     url = f"{server.url}/jobs/{job_id}/stream"
     curl = [require_program("curl"), "-sSN", "-H", "Authorization: Bearer sk_demo", url]
@@ -171,11 +174,11 @@ def test_the_limit_is_a_flag(start_server: Start) -> None:
 def test_files_survive_in_a_directory(start_server: Start, tmp_path: Path) -> None:
     """Another process over the same one can compare what the first was given."""
     directory = tmp_path / "new" / "store"
-    server = start_server("--directory", str(directory))
+    server = start_server("--data", str(directory))
     old, new = server.upload(png(plan(DOOR))), server.upload(png(plan(WINDOW)))
     server.process.terminate()
     assert server.process.wait(PATIENCE) == 0
-    server = start_server("--directory", str(directory), "--end-ids")
+    server = start_server("--data", str(directory), "--end-ids")
     body = {"old_id": old, "new_id": new, "type": "Block"}
     job_id = server.send("POST", "/compare", json=body)["job_id"]
     url = f"{server.url}/jobs/{job_id}/stream"
@@ -184,6 +187,29 @@ def test_files_survive_in_a_directory(start_server: Start, tmp_path: Path) -> No
     (last,) = [line[4:] for line in body_bytes.decode().splitlines() if line.startswith("id: ")]
     headers = DEMO | {"Last-Event-ID": last}
     assert requests.get(url, headers=headers, timeout=PATIENCE).status_code == 204
+
+
+def test_jobs_survive_a_server_that_is_killed(start_server: Start, tmp_path: Path) -> None:
+    """What it had finished is there, and what it had not is told to have been interrupted."""
+    server = start_server("--data", str(tmp_path / "store"))
+    done = server.compare(png(plan(DOOR)), png(plan(WINDOW)))
+    with requests.get(
+        f"{server.url}/jobs/{done}/stream", headers=DEMO, stream=True, timeout=PATIENCE
+    ) as response:
+        end = response.content.split(b"\n\n")[-2]
+    running = server.compare(large(DOOR, 16), large(WINDOW, 16))
+    with requests.get(
+        f"{server.url}/jobs/{running}/stream", headers=DEMO, stream=True, timeout=PATIENCE
+    ) as response:
+        assert b"event: progress" in response.iter_lines()
+        server.process.kill()
+        server.process.wait()
+    server = start_server("--data", str(tmp_path / "store"))
+    url = f"{server.url}/jobs/{done}/stream"
+    with requests.get(url, headers=DEMO, stream=True, timeout=PATIENCE) as response:
+        assert response.content == b": connected\n\n" + end + b"\n\n"
+    job = server.send("GET", f"/jobs/{running}")["data"]
+    assert (job["status"], job["error"]["code"]) == ("FAILED", "interrupted")
 
 
 def test_the_process_is_gone_soon_after_a_signal(start_server: Start) -> None:

@@ -1,16 +1,120 @@
-"""The example as its users meet it: a process of its own, over a directory of its own."""
+"""The example as its users meet it: in memory, or as a process of its own."""
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+import trio
+
+from examples.file_updates.app import FileUpdates, open_app
+from sselib.testing import ReceivedStream, open_stream
+
+SECONDS = 30  # far more than anything here takes
 
 ROOT = Path(__file__).parent.parent.parent
+
+
+@attrs.define(eq=False)
+class Client:
+    """A client of the API, and a listener of the stream, in memory.
+
+    Attributes:
+        app: The application.
+        stream: The stream, open from before the first request.
+        heard: All updates so far.
+    """
+
+    app: FileUpdates
+    stream: ReceivedStream
+    heard: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+
+    async def ask(
+        self, method: str, path: str, content: Any = None, **headers: str
+    ) -> tuple[int, Any]:
+        """Send a request and return the status and the JSON of its answer."""
+        body = b"" if content is None else json.dumps(content).encode()
+        given = {"content-type": "application/json"} if content is not None else {}
+        given |= {name.replace("_", "-"): value for name, value in headers.items()}
+        with trio.fail_after(SECONDS):
+            async with open_stream(
+                self.app, path, method=method, body=body, headers=given
+            ) as answer:
+                whole = await answer.read_body()
+                await answer.wait_ended()
+                return answer.status, json.loads(whole)
+
+    async def get(self, path: str) -> Any:
+        """Ask for something that is there."""
+        status, value = await self.ask("GET", path)
+        assert status == 200
+        return value
+
+    async def watch(self, directory: Path) -> list[tuple[str, dict[str, Any]]]:
+        """Have a directory watched, and return what is said up to the end of the first look."""
+        status, _ = await self.ask("POST", "/api/watch/", {"directory_path": str(directory)})
+        assert status == 201
+        return await self.until("status_update")
+
+    async def update(self) -> tuple[str, dict[str, Any]]:
+        """Wait for the next update."""
+        with trio.fail_after(SECONDS):
+            event = await self.stream.receive()
+        assert event.event == "update"
+        value = event.json()
+        self.heard.append((value["opcode"], value["data"]))
+        return self.heard[-1]
+
+    async def until(self, opcode: str, **data: Any) -> list[tuple[str, dict[str, Any]]]:
+        """Wait for an update with these data, and return what was said up to it."""
+        begin = len(self.heard)
+        while True:
+            found, having = await self.update()
+            if found == opcode and having.items() >= data.items():
+                return self.heard[begin:]
+
+    async def completed(self, count: int) -> None:
+        """Wait until so many items were completed, from the beginning on."""
+        while sum(opcode == "queue_item_completed" for opcode, _ in self.heard) < count:
+            await self.until("queue_item_completed")
+
+    async def opcodes_until(self, opcode: str, **data: Any) -> list[str]:
+        """Wait for an update, and return the opcodes up to it."""
+        return [opcode for opcode, _ in await self.until(opcode, **data)]
+
+    async def search(self, query: str, **more: Any) -> list[str]:
+        """Return the paths that a search finds."""
+        status, value = await self.ask("POST", "/api/search/", {"query": query, **more})
+        assert status == 200
+        return [each["file"]["path"] for each in value["results"]]
+
+
+@asynccontextmanager
+async def using(*directories: os.PathLike[str], **options: Any) -> AsyncIterator[Client]:
+    """Open the application, with short times, and listen to it."""
+    options = {"cooldown": 0.05, "scan_cooldown": 0} | options
+    async with (
+        open_app(map(os.fspath, directories), **options) as app,
+        open_stream(app, "/api/updates") as stream,
+    ):
+        yield Client(app, stream)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A directory to watch, with its real path."""
+    path = tmp_path.resolve() / "root"
+    path.mkdir()
+    return path
 
 
 @attrs.define(eq=False)
@@ -32,6 +136,12 @@ class Server:
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+    def ask(self, method: str, path: str) -> Any:
+        """Send a request without a body, and return the JSON of its answer."""
+        request = urllib.request.Request(self.url + path, method=method)
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return json.load(answer)
 
     def stop(self, seconds: float = 8) -> int:
         """Send SIGTERM and return the exit code, which must come within so many seconds."""

@@ -1,57 +1,34 @@
-"""The HTTP API in memory: who gets in, and what the stream does."""
+"""The application in memory: who gets in, and what the stream does."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
-import trio
 from trio.testing import MockClock
 
-from examples.file_updates import app as app_module
-from examples.file_updates.app import CLIENT_BACKLOG, announce, open_app, routes
+from examples.file_updates import api
+from examples.file_updates.app import CLIENT_BACKLOG, new_channel, new_stream, open_app
+from examples.file_updates.backend import Backend
 from examples.file_updates.updates import update
-from examples.file_updates.watching import NotWatchable, open_watcher
-from sselib import EventChannel, MemoryLog, Retention, ServerSentEvent
-from sselib.testing import ReceivedStream, advance, open_stream
+from sselib import EventChannel, ServerSentEvent
+from sselib.stream import ASGIApp
+from sselib.testing import advance, open_stream
 
-URL = "/api/updates"
 SSE = {"accept": "text/event-stream"}
-PAGE = Path(app_module.__file__).with_name("page")
+PAGE = Path(api.__file__).with_name("page")
 CONNECTED = b": connected\n\n"
 
 
 @pytest.fixture
 def channel() -> EventChannel:
-    return EventChannel(MemoryLog(retention=Retention(entries=CLIENT_BACKLOG)))
+    return new_channel()
 
 
-@asynccontextmanager
-async def watching(directory: Path) -> AsyncIterator[ReceivedStream]:
-    """Watch a directory, and give a stream that begins when the first look at it is over."""
-    channel = EventChannel()
-    with open_watcher() as watcher:
-        await watcher.add(directory)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(announce, watcher, channel)
-            async with channel.subscribe(replay="history") as events:
-                async for event in events:
-                    if event.json()["opcode"] == "directory_processing_completed":
-                        break
-            async with open_stream(routes(channel, 15), URL) as stream:
-                yield stream
-            nursery.cancel_scope.cancel()
-
-
-async def next_update(stream: ReceivedStream) -> tuple[str, dict[str, str]]:
-    with trio.fail_after(10):
-        event = await stream.receive()
-    assert event.event == "update"
-    value = event.json()
-    return value["opcode"], value["data"]
+def routes(channel: EventChannel, keepalive: float) -> ASGIApp:
+    """Return the API with a stream of this channel, and nothing behind it."""
+    return api.routes(cast("Backend", None), new_stream(channel, keepalive))
 
 
 @pytest.mark.parametrize("path", ["/api/updates", "/api/updates/"])
@@ -184,68 +161,3 @@ async def test_the_page_is_at_the_root(channel: EventChannel) -> None:
             body = await response.read_body()
             await response.wait_ended()  # files are closed in a thread
         assert body == (PAGE / (path.strip("/") or "index.html")).read_bytes()
-
-
-async def test_a_file_is_followed_from_its_creation_to_its_end(tmp_path: Path) -> None:
-    """Created, modified, moved, deleted: each is announced as it happens in a real directory."""
-    path, moved = tmp_path / "a.txt", tmp_path / "b.txt"
-    async with watching(tmp_path.resolve()) as stream:
-        path.touch()
-        assert await next_update(stream) == ("file_created", {"path": str(path)})
-        path.write_text("changed")
-        assert await next_update(stream) == ("file_modified", {"path": str(path)})
-        path.rename(moved)
-        expected = {"src_path": str(path), "dest_path": str(moved)}
-        assert await next_update(stream) == ("file_moved", expected)
-        moved.unlink()
-        assert await next_update(stream) == ("file_deleted", {"path": str(moved)})
-
-
-async def test_a_directory_is_followed(tmp_path: Path) -> None:
-    """A directory that is moved or deleted is announced as one."""
-    path, moved = tmp_path / "a", tmp_path / "b"
-    path.mkdir()
-    async with watching(tmp_path.resolve()) as stream:
-        path.rename(moved)
-        expected = {"src_path": str(path), "dest_path": str(moved)}
-        assert await next_update(stream) == ("directory_moved", expected)
-        moved.rmdir()
-        assert await next_update(stream) == ("directory_deleted", {"path": str(moved)})
-
-
-async def test_a_watch_begins_with_its_first_look(tmp_path: Path) -> None:
-    """Added, started, processing started, processing completed, in this order."""
-    (tmp_path / "old.txt").touch()
-    path = str(tmp_path.resolve())
-    channel = EventChannel()
-    with open_watcher() as watcher, trio.fail_after(10):
-        await watcher.add(path)
-        async with trio.open_nursery() as nursery, channel.subscribe() as events:
-            nursery.start_soon(announce, watcher, channel)
-            first = [(await events.receive()).json() for _ in range(4)]
-            nursery.cancel_scope.cancel()
-    assert first == [
-        {"opcode": "watch_added", "data": {"path": path}},
-        {"opcode": "watch_started", "data": {"path": path, "recursive": True}},
-        {"opcode": "directory_processing_started", "data": {"path": path}},
-        {"opcode": "directory_processing_completed", "data": {"path": path}},
-    ]
-
-
-async def test_a_watched_directory_that_disappears_is_an_error(tmp_path: Path) -> None:
-    """The stream goes on, and says which directory is gone."""
-    watched = tmp_path.resolve() / "watched"
-    watched.mkdir()
-    async with watching(watched) as stream:
-        watched.rmdir()
-        opcode, data = await next_update(stream)
-        assert opcode == "error"
-        assert str(watched) in data["message"]
-
-
-async def test_a_directory_that_cannot_be_watched_is_refused(tmp_path: Path) -> None:
-    """The error names it."""
-    missing = tmp_path / "missing"
-    with pytest.raises(NotWatchable, match="missing"):
-        async with open_app([os.fspath(missing)]):
-            pass

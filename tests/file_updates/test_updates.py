@@ -54,7 +54,6 @@ def test_a_change_is_announced_with_the_documented_bytes(
 ) -> None:
     """Every change has its opcode and exactly the documented fields, spaced as documented."""
     event = update_of(change)
-    assert event is not None
     assert (
         encode(event)
         == f'event: update\ndata: {{"opcode": "{opcode}", "data": {data}}}\n\n'.encode()
@@ -69,16 +68,22 @@ def test_an_opcode_without_fields_has_empty_data() -> None:
 
 
 def test_a_file_that_was_there_before_is_no_update() -> None:
-    """The first look at a directory announces its beginning and its end, and no file."""
-    assert update_of(FileFound("/d/a")) is None
+    """What the first look finds has not happened, and has no event."""
+    with pytest.raises(TypeError, match="/d/a"):
+        update_of(FileFound("/d/a"))
 
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("\udcff.txt", "\ufffd.txt"), ("grün.txt", "grün.txt"), ("a\nb", "a\nb"), ("☃", "☃")],
+    [
+        ("\ud800", "\ufffd"),
+        ("\udcff.txt", "\ufffd.txt"),
+        ("grün.txt", "grün.txt"),
+        ("a\nb", "a\nb"),
+        ("☃", "☃"),
+    ],
 )
 def test_a_file_name_is_shown_as_text(name: str, shown: str) -> None:
     """A name whose bytes are not UTF-8 is announced with those replaced; others as they are."""
     event = update_of(FileCreated(name))
-    assert event is not None
     assert event.json()["data"]["path"] == shown

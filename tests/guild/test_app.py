@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from examples.guild import app as app_module
 from examples.guild.app import Api, open_app, sweep
 from examples.guild.projects import PROJECT, events_of, site_mark
 from examples.guild.submission import BODY_BYTES
-from sselib import MemoryLog, StreamPolicy, open_topics
+from sselib import EventLog, MemoryLog, StreamPolicy, open_sqlite_log, open_topics
 from sselib.jobs import JobRunner, Outcome, RunningJob, open_job_runner
 from sselib.stream import ASGIApp, Message, Scope
 from sselib.testing import ReceivedStream, advance, open_stream
@@ -302,15 +303,20 @@ async def test_two_hundred_projects_at_once() -> None:
         assert created == sorted(created, reverse=True)
 
 
-async def test_projects_outlive_the_server_that_ran_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_projects_outlive_the_server_that_ran_them(tmp_path: Path, kind: str) -> None:
     """On a log that does: what was done is there, and what was not is said to be interrupted."""
-    log = MemoryLog()
-    async with open_app(log=log, data=tmp_path) as app:
+    memory = MemoryLog()
+
+    def open_log() -> AbstractAsyncContextManager[EventLog]:
+        return nullcontext(memory) if kind == "memory" else open_sqlite_log(tmp_path / "log")
+
+    async with open_log() as log, open_app(log=log, data=tmp_path) as app:
         done = await submit(app)
         await watch(app, done)
         for number in range(20):  # more than can be built before it is left
             last = await submit(app, title=f"Site {number}")
-    async with open_app(log=log, data=tmp_path) as app:
+    async with open_log() as log, open_app(log=log, data=tmp_path) as app:
         assert await watch(app, done) == [DONE]
         site = (await ask(app, f"/projects/{done}")).json()["siteUrl"]
         assert (await ask(app, site.partition("8000")[2], token=None)).status == 200
@@ -320,23 +326,31 @@ async def test_projects_outlive_the_server_that_ran_them(tmp_path: Path) -> None
 
 
 async def test_sites_of_forgotten_projects_are_removed(tmp_path: Path) -> None:
-    """Those of projects that are known stay."""
+    """And what a killed process was building; what is known or young stays."""
+    sites, scratch = tmp_path / "sites", tmp_path / "scratch"
+    kept = sites / f"crumb-{site_mark('prj_1')}"
+    gone = sites / f"crumb-{site_mark('prj_2')}"
+    for folder in (kept, gone, sites / "lost+found", scratch / "old", scratch / "young"):
+        folder.mkdir(parents=True)
+        (folder / "index.html").touch()
+    os.utime(scratch / "old", (0, 0))
     async with staged(tmp_path) as stage:
         await stage.execute()
-        kept = tmp_path / f"crumb-{site_mark('prj_1')}"
-        gone = tmp_path / f"crumb-{site_mark('prj_2')}"
-        for folder in (kept, gone, tmp_path / "lost+found"):
-            folder.mkdir()
-            (folder / "index.html").touch()
-        await sweep(stage.runner, tmp_path)
-        assert list(tmp_path.iterdir()) == [kept]
+        await sweep(stage.runner, sites, scratch)
+    assert list(sites.iterdir()) == [kept]
+    assert list(scratch.iterdir()) == [scratch / "young"]
 
 
-async def test_what_a_killed_process_left_half_done_is_removed(tmp_path: Path) -> None:
-    """When the next one begins."""
-    (tmp_path / "scratch" / "tmp1").mkdir(parents=True)
-    async with open_app(data=tmp_path):
-        assert list((tmp_path / "scratch").iterdir()) == []
+async def test_the_folders_are_kept_swept(tmp_path: Path) -> None:
+    """From the beginning."""
+    forgotten = tmp_path / "sites" / "crumb-1"
+    forgotten.mkdir(parents=True)
+    async with open_app(data=tmp_path) as app:
+        id = await submit(app)
+        await watch(app, id)
+        with trio.fail_after(20):
+            while forgotten.exists():
+                await ask(app, "/health")
 
 
 # ---- who may ask ---------------------------------------------------------------------------------

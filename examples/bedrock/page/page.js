@@ -70,7 +70,7 @@ async function watch() {
         const event = JSON.parse(data);
         progress = event.progress ?? progress;
         if (event.message) {
-          step = STEPS.findIndex(([begins]) => event.message.startsWith(begins));
+          step = stepOf(event.message);
           view.progress(progress, event.message);
         } else {
           view.progress(type === "completed" ? 1 : progress, event.status.toLowerCase(), OVER[type]);
@@ -83,11 +83,18 @@ async function watch() {
     });
     if (signal.aborted) return;
     view.connected("ended");
+    // Who comes late is told the end alone; how far it came, the job knows.
+    const { data } = await ask(job(), { headers: headers(), signal });
+    const end = data.status.toLowerCase();
+    showSteps(end, stepOf(data.message));
+    view.progress(end === "completed" ? 1 : data.progress ?? 0, end, OVER[end]);
     if (results) await show(results, signal);
   } finally {
     if (!signal.aborted) at("cancel").disabled = true;
   }
 }
+
+const stepOf = (message) => STEPS.findIndex(([begins]) => message?.startsWith(begins));
 
 function showSteps(type, step) {
   STEPS.forEach(([id, text], number) => {
@@ -166,5 +173,5 @@ addEventListener("popstate", () => location.hash && attempt(watch));
 
 draw(at("old-sample"), { revision: 1 });
 draw(at("new-sample"), { revision: 2 });
-at("compare").disabled = false;
+at("controls").disabled = false;
 if (location.hash) attempt(watch);

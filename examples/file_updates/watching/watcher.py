@@ -205,6 +205,22 @@ class Watcher(trio.abc.ReceiveChannel[Change]):
         finally:
             self._receiving = False
 
+    async def receive_some(self, most: int) -> list[Change]:
+        """Wait for the next change, and give it with those that are ready behind it.
+
+        Args:
+            most: How many to give at most, 1 or more.
+
+        Raises:
+            trio.BusyResourceError, trio.ClosedResourceError: As :meth:`receive`.
+
+        Cancellation: no change is lost.
+        """
+        changes = [await self.receive()]
+        while self._ready and len(changes) < most:
+            changes.append(self._ready.popleft())
+        return changes
+
     def close(self) -> None:
         """Watch nothing any more; again is no harm."""
         self._closed = True

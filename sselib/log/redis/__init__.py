@@ -67,6 +67,9 @@ class RedisLog:
     * :exc:`sselib.LogUnavailable`, of which that is one: ``append``, ``trim`` and ``delete``,
       after ``patience`` seconds without an answer. They may have been done. What only reads waits;
     * :exc:`trio.ClosedResourceError`: the ``async with`` of :func:`open_redis_log` was left.
+
+    Attributes:
+        patience: In seconds; infinite if it has no bound.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class RedisLog:
         self._retention = retention
         self._bounds = _values.bounds(retention)
         self._max_keys = max_keys
-        self._patience = patience
+        self.patience = math.inf if patience is None else patience
         self._clock = clock
         self._name = secrets.token_bytes(8)
         self._numbers = count()
@@ -210,12 +213,14 @@ class RedisLog:
 
         Cancellation: if it was not sent yet, nothing is deleted; else it may be.
         """
-        with _patient(self._patience, self._commands):
+        with trio.move_on_after(self.patience):
             head = await self.head(topic)
-        if head is not None:
-            # Should it have to be repeated: a topic that was made anew since then stays.
-            tag = head.last.tag.encode()
-            await self._change(_scripts.DELETE, topic, _values.encode(topic), tag)
+            if head is not None:
+                # Should it have to be repeated: a topic that was made anew since then stays.
+                tag = head.last.tag.encode()
+                await self._change(_scripts.DELETE, topic, _values.encode(topic), tag)
+            return
+        raise self._unavailable()
 
     async def topics(self, prefix: str = "") -> list[str]:
         """Return the names of the topics that begin with ``prefix``, sorted.
@@ -236,8 +241,9 @@ class RedisLog:
     async def _change(self, script: Script, topic: str, *arguments: Argument) -> Any:
         """Run a script that writes, for as long as the patience lasts."""
         keys = (*self._keys(topic), self._prefix)
-        with _patient(self._patience, self._commands):
+        with trio.move_on_after(self.patience):
             return await self._commands.call(*script.called(keys, *arguments))
+        raise self._unavailable()
 
     async def _ask(
         self, connection: Connection, script: Script, topic: str, *arguments: Argument
@@ -270,6 +276,11 @@ class RedisLog:
         if len(self._over) > _OVER_TOPICS:
             del self._over[next(iter(self._over))]
 
+    def _unavailable(self) -> LogUnavailable:
+        """Return the error that says that the patience is over."""
+        why = self._commands.trouble or "it is too slow"
+        return LogUnavailable(self._commands.place, f"no answer within {self.patience} s: {why}")
+
     @contextmanager
     def _understanding(self) -> Iterator[None]:
         """Make an error of the server's of whatever its answer leads to."""
@@ -278,16 +289,6 @@ class RedisLog:
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             answer = f"NONSENSE no script of ours answers so: {error}"
             raise RedisRefused(self._commands.place, answer) from error
-
-
-@contextmanager
-def _patient(patience: float | None, connection: Connection) -> Iterator[None]:
-    """Raise LogUnavailable if what is waited for inside takes longer than the patience lasts."""
-    with trio.move_on_after(math.inf if patience is None else patience) as waiting:
-        yield
-    if waiting.cancelled_caught:
-        why = connection.trouble or "it is too slow"
-        raise LogUnavailable(connection.place, f"no answer within {patience} s: {why}")
 
 
 @asynccontextmanager
@@ -343,8 +344,10 @@ async def open_redis_log(
         patience=patience,
         clock=clock,
     )
-    with _patient(patience, commands):
+    with trio.move_on_after(log.patience) as opening:
         wire = await commands.open()
+    if opening.cancelled_caught:
+        raise log._unavailable()  # noqa: SLF001 # of this module
     async with trio.open_nursery() as nursery:
         nursery.start_soon(commands.run, wire)
         nursery.start_soon(reads.run)

@@ -83,7 +83,6 @@ class Connection:
         self._changed: dict[bytes, None] = {}  # channels that may not be as wanted
         self._told: set[bytes] = set()  # channels that the server was asked to tell of
         self._failures = 0
-        self._replies = 0
         self._closed = False
 
     # ---- for callers -----------------------------------------------------------------------------
@@ -101,7 +100,8 @@ class Connection:
         await self._enter(len(packed))
         call = _Call(packed, trio.lowlevel.current_task(), is_counted=True)
         self._queue.append(call)
-        self._work.unpark()
+        if self._work:
+            self._work.unpark()
 
         def abandon(_: object) -> trio.lowlevel.Abort:
             call.caller = None
@@ -165,7 +165,8 @@ class Connection:
         if call.is_counted:
             self._calls -= 1
             self._call_bytes -= len(call.command)
-            self._room.unpark()
+            if self._room:
+                self._room.unpark()
 
     def _answer(self, call: _Call, reply: Any) -> None:
         if call.caller is not None:
@@ -303,7 +304,6 @@ class Connection:
     async def _receive(self, wire: Wire) -> None:
         while True:
             for reply in await wire.receive():
-                self._replies += 1
                 if isinstance(reply, PushNotification):
                     self._take_push(reply)
                 else:
@@ -333,12 +333,12 @@ class Connection:
                 if kind == b"subscribe":
                     self._wake(channel)  # of what happened before
 
-    async def _beat(self, _: Wire) -> None:
+    async def _beat(self, wire: Wire) -> None:
         """See to it that the server is never silent for long, and notice when it is."""
         while True:
-            replies = self._replies
+            received = wire.received
             self._queue.append(_Call(pack(b"PING")))
             self._work.unpark()
             await trio.sleep(BEAT)
-            if self._replies == replies:
+            if wire.received == received:
                 raise Lost(f"the server has not answered for {BEAT} s")

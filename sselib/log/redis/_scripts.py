@@ -101,6 +101,7 @@ local max_keys, most_entries, most_bytes, age = unpack(ARGV, 6, 9)
 local forgotten = tonumber(ARGV[10])
 local first_entry = 11 + forgotten  -- flags, key, block of each from here on
 
+-- Nobody will repeat these, whatever becomes of this append.
 if forgotten > 0 then redis.call('HDEL', tokens, unpack(ARGV, 11, 10 + forgotten)) end
 
 local tag, last, floor, the_end, size, reign, base = unpack(redis.call('HMGET', topic,
@@ -213,8 +214,10 @@ ids = table.concat(ids, ' ')
 redis.call('HSET', tokens, token, ids)
 if redis.call('HLEN', tokens) > 2 * TOKENS then  -- the older half goes
   local all, found = redis.call('HGETALL', tokens), {}
-  for i = 1, #all, 2 do found[#found + 1] = {all[i], all[i + 1]} end
-  table.sort(found, function(one, other) return is_after(other[2], one[2]) end)
+  for i = 1, #all, 2 do found[#found + 1] = {all[i], split(all[i + 1])} end
+  table.sort(found, function(one, other)
+    return one[2] < other[2] or (one[2] == other[2] and one[3] < other[3])
+  end)
   for i = 1, #found - TOKENS do redis.call('HDEL', tokens, found[i][1]) end
 end
 redis.call('PUBLISH', topic, '')
@@ -289,6 +292,11 @@ while true do
 end
 """
 
+_HAS: Final = """
+local is_here = ARGV[4] == tag and not is_after(floor, ARGV[3]) and is_known(ARGV[3])
+return {head, is_here and 1 or 0}
+"""
+
 _SNAPSHOT: Final = """
 return {head, the_end and redis.call('XRANGE', log, the_end, the_end) or {},
   redis.call('HGETALL', state)}
@@ -327,8 +335,6 @@ DELETE: Final = Script.of(_DELETES, _DELETE)
 READ: Final = Script.of(_READS, _HEAD, _READ)
 SNAPSHOT: Final = Script.of(_READS, _HEAD, _SNAPSHOT)
 HEAD: Final = Script.of(_READS, _HEAD, "return {head}")
-HAS: Final = Script.of(
-    _READS, _HEAD, "return {head, ARGV[4] == tag and is_known(ARGV[3]) and 1 or 0}"
-)
+HAS: Final = Script.of(_READS, _HEAD, _HAS)
 
 SCRIPTS: Final = (APPEND, TRIM, DELETE, READ, SNAPSHOT, HEAD, HAS)

@@ -68,10 +68,16 @@ def is_of_the_moment(error: ReplyError) -> bool:
 
 
 class Wire:
-    """Commands and replies over a stream."""
+    """Commands and replies over a stream.
+
+    Attributes:
+        stream: The stream.
+        received: How many bytes have come.
+    """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
+        self.received = 0
         self._reader = Reader(notEnoughData=_MORE)
         self._unfinished = 0
 
@@ -103,6 +109,7 @@ class Wire:
                 raise _lost(error) from error
             if not data:
                 raise Lost("the server closed the connection")
+            self.received += len(data)
             replies = []
             try:
                 self._reader.feed(data)

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final, get_args
@@ -48,7 +48,7 @@ from .file import Synchronous
 from .transactions import Reading, Writing
 from .worker import Call, Worker
 
-# Seconds. Another process's entry waits for half of it on average; each look takes 0.02 ms.
+# Seconds. Another process's entry waits for half of it on average; each look takes 0.1 ms.
 DEFAULT_POLL: Final = 0.01
 
 
@@ -179,11 +179,11 @@ class SQLiteLog:
         Cancellation: waits for them.
         """
         async with trio.open_nursery() as writing:
-            writing.start_soon(self._writer.run)
+            writing.start_soon(self._run_thread, self._writer.run)
             try:
                 async with trio.open_nursery() as reading:
-                    reading.start_soon(self._reader.run)
-                    reading.start_soon(self._run_follower)
+                    reading.start_soon(self._run_thread, self._reader.run)
+                    reading.start_soon(self._run_thread, self._run_follower)
             finally:
                 # Whoever closes the file last copies the write-ahead log, if it may write.
                 self._writer.close()
@@ -193,6 +193,12 @@ class SQLiteLog:
         self._is_over.set()
         self._is_watched.set()
         self._reader.close()
+
+    async def _run_thread(self, run: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await run()
+        finally:
+            self.close()  # If one breaks, the others stop too.
 
     async def _run_follower(self) -> None:
         token = trio.lowlevel.current_trio_token()
@@ -208,53 +214,51 @@ class SQLiteLog:
     # The threads.
 
     def _write(self, worker: Worker[Writing]) -> None:
-        with file.turn(self.path):
-            db = file.connect(self.path, "rw")
-        try:
+        with closing(file.connect(self.path, "rw")) as db:
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
             while (batch := worker.next_batch()) is not None:
                 self._write_batch(worker, db, batch)
-        finally:
-            with file.turn(self.path):  # The last to close it copies the write-ahead log.
-                db.close()
 
     def _write_batch(
         self, worker: Worker[Writing], db: sqlite3.Connection, batch: list[Call[Writing]]
     ) -> None:
-        changed: set[str] = set()
-        number = 0
+        writing: Writing | None = None  # once it is committed
         try:
             with file.turn(self.path):
-                with file.transaction(db, "IMMEDIATE"):
-                    file.check(self.path, db)
-                    writing = Writing(
-                        db,
-                        retention=self._retention,
-                        max_keys=self._max_keys,
-                        clock=self._clock,
-                        make_tag=self._make_tag,
-                    )
-                    for call in batch:
-                        try:
-                            with file.savepoint(db):
-                                call.result = call.work(writing)
-                        except Exception as error:
-                            if not db.in_transaction:  # SQLite has rolled it all back.
-                                raise
-                            call.error = file.explained(self.path, error)
-                    writing.finish()
-                changed, number = writing.changed, writing.number
+                writing = self._commit(db, batch)
                 file.shorten_wal(self.path, db)
-        except (sqlite3.Error, LocalError) as error:
-            if not changed:
+        except (*file.FAILURES, LocalError) as error:
+            if writing is None:
                 for call in batch:
                     call.error = file.explained(self.path, error)
 
         def wake() -> None:
-            for topic in changed:
-                self._wake(topic, number)
+            if writing is not None:
+                for topic in writing.changed:
+                    self._wake(topic, writing.number)
 
         worker.answer(batch, wake)
+
+    def _commit(self, db: sqlite3.Connection, batch: list[Call[Writing]]) -> Writing:
+        with file.transaction(db, "IMMEDIATE"):
+            file.check(self.path, db)
+            writing = Writing(
+                db,
+                retention=self._retention,
+                max_keys=self._max_keys,
+                clock=self._clock,
+                make_tag=self._make_tag,
+            )
+            for call in batch:
+                try:
+                    with file.savepoint(db):
+                        call.result = call.work(writing)
+                except Exception as error:
+                    if not db.in_transaction:  # SQLite has rolled it all back.
+                        raise
+                    call.error = file.explained(self.path, error)
+            writing.finish()
+        return writing
 
     def _read(self, worker: Worker[Reading]) -> None:
         with closing(file.connect(self.path, "ro")) as db:
@@ -268,7 +272,7 @@ class SQLiteLog:
                                 call.result = call.work(reading)
                             except Exception as error:  # noqa: BLE001 # it is the caller's
                                 call.error = file.explained(self.path, error)
-                except (sqlite3.Error, LocalError) as error:
+                except (*file.FAILURES, LocalError) as error:
                     for call in batch:
                         call.error = file.explained(self.path, error)
                 worker.answer(batch)
@@ -291,7 +295,7 @@ class SQLiteLog:
                 try:
                     with file.transaction(db, "DEFERRED"):
                         seen, changes = Reading(db).changes(seen)
-                except sqlite3.Error as error:
+                except file.FAILURES as error:
                     raise file.explained(self.path, error) from error
                 if changes != {}:
                     token.run_sync_soon(self._heard, seen, changes)

@@ -7,10 +7,11 @@ is brought up to date; one that has more was written by a later version and is l
 **Writers take turns.** SQLite lets several processes write to one file, but until its version
 3.51.3 it could corrupt the file when one committed just while another copied the write-ahead log
 into it (https://sqlite.org/wal.html#walresetbug). So whoever writes holds a lock of ours around
-the whole of it: committing, the copying that goes with it, and closing the file, which copies as
-well. Readers have connections that cannot write and need no turn. The lock is ``flock`` on a file
-of its own beside the other: the kernel lets it go when its holder dies, and SQLite's own locks,
-which are the process's and end when any descriptor of the file is closed, are not touched.
+the whole of it: the commit, and the copying that goes with one. Readers have connections that can
+do neither, and need no turn; and when the file is closed SQLite copies only if nobody else has it
+open. The lock is ``flock`` on a file of its own beside the other: the kernel lets it go when its
+holder dies, and SQLite's own locks, which are the process's and end when any descriptor of the
+file is closed, are not touched.
 """
 
 from __future__ import annotations
@@ -38,6 +39,12 @@ _TRY_EVERY: Final = 0.001
 MAX_WAL_BYTES: Final = 64 * 1024 * 1024
 
 APPLICATION_ID: Final = 0x7373656C  # "ssel"
+
+# Where Linux says which run of the machine this is.
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+# How a file fails.
+FAILURES: Final = (sqlite3.Error, OSError)
 
 # What of a topic an entry belongs to.
 HISTORY: Final = 0
@@ -87,8 +94,8 @@ STEPS: Final[tuple[str, ...]] = (
 
 
 def explained(path: Path, error: Exception) -> Exception:
-    """Return what an error of SQLite means to whoever uses the log; others say it themselves."""
-    if not isinstance(error, sqlite3.Error):
+    """Return what an error means to whoever uses the log."""
+    if not isinstance(error, FAILURES):
         return error
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest are details
     if code == sqlite3.SQLITE_NOTADB:
@@ -175,7 +182,7 @@ def prepare(path: Path, synchronous: Synchronous, make_tag: Callable[[], str]) -
             with transaction(db, "IMMEDIATE"):
                 _upgrade(db)
                 _note_boot(db, synchronous, make_tag)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise explained(path, error) from error
 
 
@@ -215,7 +222,7 @@ def _note_boot(
     tag those ids are foreign, so that the gap is told. Nobody can tell whether any were lost.
     """
     boot, may_lose = db.execute("SELECT boot, may_lose FROM log").fetchone()
-    here = boot_id()
+    here = _boot_id()
     same = here == boot != ""
     if may_lose and not same:
         for (number,) in db.execute("SELECT number FROM topic").fetchall():
@@ -224,9 +231,9 @@ def _note_boot(
     db.execute("UPDATE log SET boot = ?, may_lose = ?", (here, may_lose))
 
 
-def boot_id() -> str:
+def _boot_id() -> str:
     """Return what tells this run of the machine from its others; ``""`` if nothing does."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return BOOT_ID.read_text("ascii").strip()
     except OSError:
         return ""

@@ -402,6 +402,20 @@ async def test_a_closed_watcher(watcher: Watcher, root: Path) -> None:
         await watcher.add(root)
 
 
+async def test_changes_are_received_several_at_a_time(watcher: Watcher, root: Path) -> None:
+    """What is ready comes along, in order and no more than was asked for."""
+    for name in "abc":
+        (root / name).touch()
+    await watcher.add(root)
+    await receive(watcher, 3)
+    with trio.fail_after(SECONDS):
+        assert await watcher.receive_some(2) == [FileFound(str(root / name)) for name in "ab"]
+        assert await watcher.receive_some(9) == [
+            FileFound(str(root / "c")),
+            DirectoryProcessingCompleted(str(root)),
+        ]
+
+
 async def test_closing_wakes_who_receives(watcher: Watcher, root: Path) -> None:
     """A task that waits for a change is told that there will be none."""
     await watch(watcher, root)
