@@ -15,28 +15,33 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from statistics import quantiles
 from tempfile import TemporaryDirectory
 from typing import Final
 
 import trio
 
-from sselib import NewEntry, ServerSentEvent, open_topics
-from sselib.log import ORIGIN
-from sselib.log.redis import RedisLog, open_redis_log
+from sselib.log.redis import open_redis_log
 from sselib.log.redis._connection import Connection
 from sselib.log.redis._server import Server
 
+from .logs import (
+    ENTRY,
+    PUBLISHERS,
+    follow_stamped,
+    page_rate,
+    publish_stamped,
+    rate,
+    read_all,
+    spread,
+)
 from .measuring import ROOT, Report, Row
 
 OURS: Final = "RedisLog"
 BARE: Final = "bare Redis"
-PUBLISHERS: Final = 50
-ENTRY: Final = NewEntry.of(ServerSentEvent("x" * 92))
 
 Measured = dict[str, float | str]
 
@@ -62,44 +67,6 @@ def server() -> Iterator[str]:
             process.wait()
 
 
-async def rate(work: Callable[[], Awaitable[object]], tasks: int, seconds: float) -> float:
-    """Return how often per second so many tasks get it done, together."""
-    done = 0
-    end = time.perf_counter() + seconds
-
-    async def repeat() -> None:  # noqa: ASYNC910 # the work waits
-        nonlocal done
-        while time.perf_counter() < end:
-            await work()
-            done += 1
-
-    began = time.perf_counter()
-    async with trio.open_nursery() as nursery:
-        for _ in range(tasks):
-            nursery.start_soon(repeat)
-    return done / (time.perf_counter() - began)
-
-
-async def page_rate(work: Callable[[], Awaitable[int]], seconds: float) -> float:
-    """Return how many entries per second are read in pages."""
-    read = 0
-    began = time.perf_counter()
-    while time.perf_counter() - began < seconds:
-        read += await work()
-    return read / (time.perf_counter() - began)  # noqa: ASYNC910 # the work waits
-
-
-async def read_all(log: RedisLog, topic: str) -> int:
-    """Read a topic from its beginning, and return how many entries it has."""
-    after, read = ORIGIN, 0
-    while True:
-        page = await log.read(topic, after)
-        read += len(page.entries)
-        after = page.upto
-        if page.head is None or after == page.head.last:
-            return read
-
-
 async def read_all_bare(connection: Connection, key: bytes) -> int:
     """Read a stream from its beginning, and return how many entries it has."""
     after, read = b"0-0", 0
@@ -111,36 +78,19 @@ async def read_all_bare(connection: Connection, key: bytes) -> int:
         after = entries[-1][0]
 
 
-def spread(seconds: Sequence[float]) -> tuple[float, float]:
-    """Return the median and the 99th of a hundred, in milliseconds."""
-    found = quantiles(seconds, n=100)
-    return found[49] * 1000, found[98] * 1000
-
-
-async def publish_stamped(url: str, count: int) -> None:
-    """Append so many entries that say when they were made, one each two milliseconds."""
+async def publish(url: str, count: int) -> None:
+    """Be the other process."""
     async with open_redis_log(url) as log:
-        for _ in range(count):
-            await log.append("stamped", [NewEntry.of(ServerSentEvent(repr(time.time())))])
-            await trio.sleep(0.002)
+        await publish_stamped(log, count)
 
 
 async def deliveries(url: str, count: int, *, elsewhere: bool) -> tuple[float, float]:
     """Return how long entries take from a publisher to a subscriber."""
-    async with open_redis_log(url) as log, open_topics(log) as topics:
-        await log.delete("stamped")
-        async with topics.channel("stamped").subscribe() as subscription:
-            async with trio.open_nursery() as nursery:
-                if elsewhere:
-                    command = [sys.executable, "-m", __spec__.name, url, str(count)]
-                    nursery.start_soon(partial(trio.run_process, command, cwd=ROOT))
-                else:
-                    nursery.start_soon(publish_stamped, url, count)
-                found = []
-                for _ in range(count):
-                    event = await subscription.receive()
-                    found.append(time.time() - float(event.data))
-            return spread(found)
+    async with open_redis_log(url) as log:
+        if elsewhere:
+            command = [sys.executable, "-m", __spec__.name, url, str(count)]
+            return await follow_stamped(log, partial(trio.run_process, command, cwd=ROOT), count)
+        return await follow_stamped(log, partial(publish, url, count), count)
 
 
 async def hints(url: str, count: int) -> tuple[float, float]:
@@ -227,4 +177,4 @@ def run(chosen: argparse.Namespace) -> Report:
 
 
 if __name__ == "__main__":
-    trio.run(publish_stamped, sys.argv[1], int(sys.argv[2]))
+    trio.run(publish, sys.argv[1], int(sys.argv[2]))

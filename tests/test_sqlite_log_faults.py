@@ -32,6 +32,7 @@ from sselib import (
 )
 from sselib.log import ORIGIN, EventLog, resume
 from sselib.log.sqlite import file
+from sselib.log.sqlite.file import Synchronous
 
 from .sqlite_publisher import EVERYTHING, publisher
 
@@ -255,18 +256,25 @@ async def test_a_machine_that_went_down_has_topics_of_new_tags(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If its last appends may be lost; then a client that holds an id of them finds out."""
-    boot = "first"
-    monkeypatch.setattr(file, "boot_id", lambda: boot)
+    boot = path.with_name("boot_id")
+    monkeypatch.setattr(file, "BOOT_ID", boot)
+    synchronous: Synchronous
     for synchronous, reason in (("full", None), ("normal", "foreign")):
-        async with open_sqlite_log(path, synchronous=synchronous) as log:  # type: ignore[arg-type]
+        boot.write_text("before\n")
+        async with open_sqlite_log(path, synchronous=synchronous) as log:
             (id,) = await log.append("t", [entry("1")])
-        async with open_sqlite_log(path) as log:
+        async with open_sqlite_log(path) as log:  # The weaker of the two counts.
             assert (await resume(log, "t", str(id))).outcome == "resumed"
-        boot += " and next"
+        boot.write_text("after\n")
         async with open_sqlite_log(path) as log:
             assert (await resume(log, "t", str(id))).reason == reason
             (next_id,) = await log.append("t", [entry("2")])
             assert next_id[:2] > id[:2]
+    boot.unlink()  # Where nothing tells, it may have been down each time.
+    async with open_sqlite_log(path, synchronous="normal") as log:
+        (id,) = await log.append("t", [entry("3")])
+    async with open_sqlite_log(path, synchronous="normal") as log:
+        assert (await resume(log, "t", str(id))).reason == "foreign"
 
 
 async def test_a_file_that_is_damaged_is_refused_or_found_out(path: Path) -> None:

@@ -26,6 +26,7 @@ from sselib import (
 )
 from sselib.log import ORIGIN
 from sselib.log.sqlite import file
+from sselib.log.sqlite.worker import Worker
 
 
 def entry(text: str, **says: Any) -> NewEntry:
@@ -86,6 +87,15 @@ async def test_where_no_file_can_be_is_an_error_of_its_own(tmp_path: Path) -> No
         with pytest.raises(LogUnavailable) as caught:
             await make_log(wrong)
         assert caught.value.log == str(wrong)
+
+
+async def test_where_there_can_be_no_write_ahead_log_there_is_no_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not share memory, or a file in memory as here."""
+    monkeypatch.setattr(file, "connect", lambda *_: sqlite3.connect(":memory:"))
+    with pytest.raises(LogUnavailable, match="not possible there: memory"):
+        await make_log(path)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +347,47 @@ async def test_the_write_ahead_log_is_bounded(path: Path, monkeypatch: pytest.Mo
             sizes.append(Path(f"{path}-wal").stat().st_size)
         nursery.cancel_scope.cancel()
     assert max(sizes) < 200_000
+
+
+async def test_what_is_committed_is_acknowledged_whatever_comes_after(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the write-ahead log could not be cut is no error of the append."""
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(file, "shorten_wal", fail)
+    async with open_sqlite_log(path) as log:
+        (id,) = await log.append("t", [entry("1")])
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == [id]
+
+
+async def test_a_worker_does_what_it_was_asked_before_it_was_closed() -> None:
+    """Except for what nobody waits for any more; and nothing after that."""
+    done: list[list[int]] = []
+
+    def loop(worker: Worker[int]) -> None:
+        while (batch := worker.next_batch()) is not None:
+            for call in batch:
+                call.result = call.work(7)
+            done.append([call.result for call in batch])
+            worker.answer(batch)
+
+    worker = Worker(loop)
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as impatient:
+            impatient.start_soon(worker.do, lambda given: given * 1000)
+            await trio.testing.wait_all_tasks_blocked()
+            impatient.cancel_scope.cancel()
+        for factor in (1, 2):
+            nursery.start_soon(worker.do, lambda given, factor=factor: given * factor)
+            await trio.testing.wait_all_tasks_blocked()
+        worker.close()
+        await worker.run()
+    assert done == [[7, 14]]
+    with pytest.raises(trio.ClosedResourceError):
+        await worker.do(lambda given: given)
 
 
 async def test_no_more_files_may_be_open_is_no_end_of_the_log(

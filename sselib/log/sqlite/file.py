@@ -40,6 +40,9 @@ MAX_WAL_BYTES: Final = 64 * 1024 * 1024
 
 APPLICATION_ID: Final = 0x7373656C  # "ssel"
 
+# Where Linux says which run of the machine this is.
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
 # How a file fails.
 FAILURES: Final = (sqlite3.Error, OSError)
 
@@ -219,7 +222,7 @@ def _note_boot(
     tag those ids are foreign, so that the gap is told. Nobody can tell whether any were lost.
     """
     boot, may_lose = db.execute("SELECT boot, may_lose FROM log").fetchone()
-    here = boot_id()
+    here = _boot_id()
     same = here == boot != ""
     if may_lose and not same:
         for (number,) in db.execute("SELECT number FROM topic").fetchall():
@@ -228,9 +231,9 @@ def _note_boot(
     db.execute("UPDATE log SET boot = ?, may_lose = ?", (here, may_lose))
 
 
-def boot_id() -> str:
+def _boot_id() -> str:
     """Return what tells this run of the machine from its others; ``""`` if nothing does."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return BOOT_ID.read_text("ascii").strip()
     except OSError:
         return ""

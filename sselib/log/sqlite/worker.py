@@ -106,7 +106,7 @@ class Worker(Generic[R]):
         while call is not None:
             if not call.given_up:
                 batch.append(call)
-            if len(batch) == _BATCH or self._calls.empty():
+            if batch and (len(batch) == _BATCH or self._calls.empty()):
                 return batch
             call = self._calls.get()
         if batch:
