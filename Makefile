@@ -1,13 +1,15 @@
 # Two commands for a fresh machine with Python >= 3.11:
 #
-#   make demo    watch a directory and stream what changes in it
+#   make demo    serve the four examples, each with a page
 #   make test    every gate, from cheap to dear
 #
 # What they make is under .venv and build; `make clean` removes both.
 
-# `make demo` watches this directory and listens on this port.
+# `make demo` watches this directory, and listens on these ports: for all four examples, and for
+# file updates alone, where they are documented to be.
 WATCH ?= build/demo
-PORT ?= 60534
+PORT ?= 8000
+FILES_PORT ?= 60534
 
 # The first Python here that is new enough and can make virtual environments.
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,$(shell \
@@ -21,7 +23,7 @@ SOURCES := $(wildcard sselib examples benchmarks tests)
 
 demo: .venv/demo
 	@mkdir -p $(WATCH)
-	$(BIN)/python -m examples.file_updates --watch $(WATCH) --port $(PORT)
+	$(BIN)/python -m examples.demo --watch $(WATCH) --port $(PORT) --files-port $(FILES_PORT)
 
 test: lint async types coverage wheel
 
@@ -81,7 +83,7 @@ coverage: .venv/dev
 PYTHONS := 3.11 3.12 3.13
 OLDEST := 3.11
 # These test other things, or with frameworks and browsers.
-NOT_THE_LIBRARY := test_packaging.py test_readme.py test_frameworks.py file_updates dex bedrock guild
+NOT_THE_LIBRARY := test_packaging.py test_readme.py test_frameworks.py file_updates dex bedrock guild demo
 
 wheel: .venv/dev
 	rm -rf build/dist build/wheel

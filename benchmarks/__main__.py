@@ -5,11 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from . import client, codec, hypercorn, logs_redis, logs_sqlite
+from . import (
+    burst,
+    client,
+    codec,
+    connect,
+    fanout,
+    hypercorn,
+    logs_redis,
+    logs_sqlite,
+    stalled,
+)
 
-BENCHMARKS: Final = {
+BENCHMARKS: Final[dict[str, Any]] = {
+    "connect": connect,
+    "fanout": fanout,
+    "burst": burst,
+    "stalled": stalled,
     "client": client,
     "codec": codec,
     "hypercorn": hypercorn,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,7 @@ import sselib
 import sselib.hypercorn
 from sselib import EventLog, InvalidLog, LogUnavailable, MemoryLog, open_sqlite_log
 from sselib.listening import Address
-from sselib.registry import StreamRegistry
+from sselib.registry import RegisteredApp, StreamRegistry
 from sselib.stream import ASGIApp
 
 SERVERS: Final[Mapping[str, Callable[..., None]]] = {
@@ -65,6 +66,7 @@ def run(
     open_app: OpenApp,
     *,
     registry: StreamRegistry | None = None,
+    sockets: Sequence[socket.socket] | None = None,
     started: Callable[[str], Iterable[str]],
 ) -> None:
     """Be the process of an example: as the options say, until SIGINT or SIGTERM.
@@ -73,7 +75,8 @@ def run(
         arguments: What :func:`add_options` has added, parsed. The directory ``data`` is made.
         open_app: Opens the application over a log.
         registry: Keeps the streams. ``None``: one that says nothing when it ends them, since what
-            these APIs may say is documented to the byte.
+            these APIs may say is documented to the byte. An application in one has its own.
+        sockets: Listen on these, and not where the options say.
         started: Returns what to print, given where the server is found: ``http://host:port``.
     """
     log_name = arguments.log or "memory"
@@ -90,11 +93,11 @@ def run(
 
     try:
         SERVERS[arguments.server](
-            _over(log_name, open_app),
+            _over(log_name, open_app, registry),
             host=arguments.host,
             port=arguments.port,
+            sockets=sockets,
             reuse_port=arguments.reuse_port,
-            registry=registry or StreamRegistry(farewell_retry=False, drain_window=DRAIN_WINDOW),
             started=show,
         )
     except (InvalidLog, LogUnavailable) as error:
@@ -130,9 +133,13 @@ async def open_log(name: str) -> AsyncIterator[EventLog]:
 
 
 @asynccontextmanager
-async def _over(log_name: str, open_app: OpenApp) -> AsyncIterator[ASGIApp]:
+async def _over(
+    log_name: str, open_app: OpenApp, registry: StreamRegistry | None
+) -> AsyncIterator[ASGIApp]:
+    if registry is None:
+        registry = StreamRegistry(farewell_retry=False, drain_window=DRAIN_WINDOW)
     async with open_log(log_name) as log, open_app(log) as app:
-        yield app
+        yield app if isinstance(app, RegisteredApp) else registry(app)
 
 
 def _log(name: str) -> str:

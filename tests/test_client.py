@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sselib import (
     Comment,
     EventSourceFailed,
     EventTooLarge,
     Interruption,
+    RemoteError,
     RetryPolicy,
     open_event_source,
 )
@@ -37,6 +40,7 @@ from .scripted import (
     response,
     stream,
     then_stay,
+    until_left,
 )
 from .servers import SOON
 
@@ -311,6 +315,24 @@ async def test_the_last_event_id_is_that_of_what_was_returned(play: Play) -> Non
         assert source.statistics().events_waiting == 1
         await source.receive()
         assert source.last_event_id == "3"
+
+
+async def test_the_last_event_id_never_goes_back(play: Play) -> None:
+    """An id without an event counts as soon as it is read, and stays while events are read."""
+
+    async def answer(peer: trio.abc.Stream) -> None:
+        await peer.send_all(OPEN + encode_chunk(TWO[0]) + encode_chunk(b"id: 5\n\n"))
+        await go_on.wait()
+        await peer.send_all(encode_chunk(b"data: a\n\nid: 6\ndata: b\n\n"))
+        await until_left(peer)
+
+    go_on = trio.Event()
+    async with play(answer) as (_, open_source), open_source() as source:
+        await source.receive()
+        assert source.last_event_id == "5"
+        go_on.set()
+        seen = [((await source.receive()).data, source.last_event_id) for _ in range(2)]
+        assert seen == [("a", "5"), ("b", "6")]
 
 
 # ---- failures ------------------------------------------------------------------------------------
@@ -636,3 +658,43 @@ async def test_arguments_of_a_wrong_type(options: dict[str, Any]) -> None:
         with pytest.raises(TypeError):
             async with open_source(**options):
                 pass
+
+
+# ---- any bytes at all ----------------------------------------------------------------------------
+
+PIECES = [
+    *(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 302 Found\r\n", b"HTTP/1.1 204 No\r\n", b"HTTP/1.1 100 C"),
+    *(
+        b"HTTP/1.1 503 Busy\r\n",
+        b"content-type: text/event-stream\r\n",
+        b"location: /\r\n",
+        b"\r\n",
+    ),
+    *(b"transfer-encoding: chunked\r\n", b"content-length: 9\r\n", b"retry-after: 3\r\n"),
+    *(b"location: http://[\xff]:x/\r\n", b"retry-after: Wed, 99 Nov\r\n", b"date: \xff\r\n"),
+    *(b"content-type: \xff\r\n", b"content-encoding: \xff\r\n", OPEN, TWO[0], TWO[1]),
+    *(
+        b"c\r\n",
+        b"id: \x01\n\n",
+        b"retry: 1" + b"0" * 5000 + b"\n",
+        b"data: \xff\n\n",
+        b"0\r\n\r\n",
+    ),
+    *(b"id: \xff\xf0\x9f\n", b"\0", b"\n", b":", b"\xef\xbb\xbf", encode_chunk(TWO[0])),
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=4)), max_size=8))
+async def test_no_peer_raises_anything_else(pieces: list[bytes]) -> None:
+    """Whatever a server sends, what comes out are events, an end or a RemoteError."""
+    answer = b"".join(pieces)
+    policy = RetryPolicy(max_failures=2, backoff=0, max_server_wait=0, max_redirects=2)
+    async with (
+        in_memory(*[answer] * 20) as (_, open_source),
+        open_source(policy=policy) as source,
+    ):
+        try:
+            for _ in range(100):
+                await source.receive()
+        except (RemoteError, trio.EndOfChannel):
+            assert source.state == "closed"

@@ -270,6 +270,37 @@ async def test_leaving_closes_the_connection(where: str) -> None:
         await gone(server)
 
 
+@pytest.mark.parametrize("where", ["dial", "head", "open"])
+async def test_closing_it_under_another_task(where: str) -> None:
+    """A task that still waits when the source is closed is told, and leaves nothing open."""
+    data = {"dial": b"", "head": b"HTTP/1.1 200", "open": OPEN}[where]
+
+    async def give(peer: trio.abc.Stream) -> None:
+        await peer.send_all(data)
+        await until_left(peer)
+
+    async def slow(host: str, port: int) -> trio.abc.Stream:
+        if where == "dial":
+            await go_on.wait()
+        stream: trio.abc.Stream = await connect(host, port)
+        return stream
+
+    async def receive() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await source.receive()
+        told.set()
+
+    go_on, told = trio.Event(), trio.Event()
+    async with in_memory(give) as (server, open_source), trio.open_nursery() as nursery:
+        connect = open_source.keywords["connect"]
+        async with open_source(connect=slow) as source:
+            nursery.start_soon(receive)
+            await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+        await told.wait()
+        await gone(server)
+
+
 async def test_what_the_block_raises_comes_out() -> None:
     """An error in the block is not replaced by anything that leaving does, cancelled or not."""
 

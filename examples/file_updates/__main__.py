@@ -39,7 +39,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--host",
-        type=_loopback,
+        type=loopback,
         default="127.0.0.1",
         help="listen on this loopback address (%(default)s)",
     )
@@ -101,7 +101,8 @@ async def open_registered(directories: list[str], **options: Any) -> AsyncIterat
         yield registry(app)
 
 
-def _loopback(host: str) -> str:
+def loopback(host: str) -> str:
+    """Return the host if it is this machine alone, for :mod:`argparse`."""
     if host != "localhost":
         try:
             is_loopback = ipaddress.ip_address(host).is_loopback

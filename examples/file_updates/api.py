@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -143,10 +144,14 @@ class _API:
             }
         )
 
-    async def get_items(self, _: Request) -> ASGIApp:
+    async def get_items(self, request: Request) -> ASGIApp:
         backend = self._backend
         items = backend.queue.items(backend.now())
-        return JSONResponse({"items": [_item(item, status) for item, status in items]})  # noqa: ASYNC910 # nothing here blocks
+        limit = request.query_params.get("limit", str(len(items)))
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+            raise HTTPException(400, f"limit is a number, not {limit!r}")
+        shown = [_item(item, status) for item, status in items[: int(limit)]]
+        return JSONResponse({"items": shown})  # noqa: ASYNC910 # nothing here blocks
 
     async def remove_item(self, request: Request) -> ASGIApp:
         id = request.path_params["id"]
@@ -233,10 +238,11 @@ async def _json(request: Request) -> Any:
     if kind != "application/json":
         raise HTTPException(415, f"Content-Type is application/json, not {kind!r}")
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, f"a body has at most {MAX_BODY} bytes")
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise HTTPException(413, f"a body has at most {MAX_BODY} bytes")
     try:
         return json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -56,6 +57,8 @@ KEEP_FINISHED: Final = 24 * 3600.0
 MAX_PROJECTS: Final = 1000
 # Seconds between two looks for sites whose projects are forgotten.
 SWEEP: Final = 600.0
+# Seconds. No site takes so long to build.
+ABANDONED: Final = 3600.0
 
 _HERE: Final = Path(__file__).parent
 
@@ -103,7 +106,7 @@ async def open_app(
             trio.open_nursery() as nursery,
         ):
             api = Api(runner, sites, scratch, dict(tokens), policy, public_url)
-            nursery.start_soon(_keep_swept, runner, sites)
+            nursery.start_soon(_keep_swept, runner, sites, scratch)
             yield api.routes()
             nursery.cancel_scope.cancel()
 
@@ -253,27 +256,33 @@ def _only_to_look_at(app: ASGIApp) -> ASGIApp:
     return looked_at
 
 
-async def _keep_swept(runner: JobRunner, sites: Path) -> None:
+async def _keep_swept(runner: JobRunner, sites: Path, scratch: Path) -> None:
     while True:
-        await sweep(runner, sites)
+        await sweep(runner, sites, scratch)
         await trio.sleep(SWEEP)
 
 
-async def sweep(runner: JobRunner, sites: Path) -> None:
-    """Remove the sites of projects that are forgotten.
+async def sweep(runner: JobRunner, sites: Path, scratch: Path) -> None:
+    """Remove the sites of projects that are forgotten, and what a killed process was building.
+
+    Other processes may build in the same folders meanwhile: theirs is younger.
 
     Cancellation: what is removed is removed; the next time finds the rest.
     """
     # In this order: whatever is found on disk had its project before.
     found = await trio.to_thread.run_sync(os.listdir, sites)
     marks = {site_mark(job.id) for job in await runner.list()}
-    for name in found:
-        if name.rpartition("-")[2] not in marks:
-            await trio.to_thread.run_sync(shutil.rmtree, sites / name)
+    gone = [sites / name for name in found if name.rpartition("-")[2] not in marks]
+    await trio.to_thread.run_sync(_remove, gone, scratch)
+
+
+def _remove(gone: list[Path], scratch: Path) -> None:
+    old = time.time() - ABANDONED
+    gone += [path for path in scratch.iterdir() if path.stat().st_mtime < old]
+    for path in gone:
+        shutil.rmtree(path, ignore_errors=True)  # by somebody else
 
 
 def _make_ready(sites: Path, scratch: Path) -> None:
-    """Make the folders, without what a process that was killed has left."""
     sites.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
+    scratch.mkdir(exist_ok=True)

@@ -235,6 +235,9 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
                 ssl_context=options.ssl_context if target.scheme == "https" else None,
                 max_head_bytes=options.max_head_bytes,
             )
+        if self._aclosed:  # by another task, meanwhile
+            await self._hang_up()
+            raise trio.ClosedResourceError
 
     async def _take_head(self, connection: Connection) -> None:
         with self._patience_for_head():
@@ -312,6 +315,8 @@ class EventSource(trio.abc.ReceiveChannel[ServerSentEvent]):
         self._take_events(data)
 
     def _take_events(self, data: bytes) -> None:
+        """Take bytes of the body, when all events before them were returned."""
+        self._returned_id = self._decoder.last_event_id
         events = self._decoder.feed(data)
         if events:
             self._events += events

@@ -15,6 +15,9 @@ So the state of a job and its stream cannot disagree: there is one append per ch
 
 from __future__ import annotations
 
+from .kinds import JOB as JOB
+from .kinds import JobKind as JobKind
+from .kinds import Outcome as Outcome
 from .record import ChildJob as ChildJob
 from .record import Job as Job
 from .record import JobChange as JobChange
@@ -23,8 +26,5 @@ from .record import Step as Step
 from .runner import JobRunner as JobRunner
 from .runner import RenderChange as RenderChange
 from .runner import open_job_runner as open_job_runner
-from .running import JOB as JOB
-from .running import JobKind as JobKind
-from .running import Outcome as Outcome
 from .running import RunningJob as RunningJob
 from .running import Work as Work

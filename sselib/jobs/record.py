@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -19,15 +19,23 @@ from ..codec import EventStreamDecoder
 from ..events import ServerSentEvent
 from ..log import NewEntry, Snapshot
 
-What: TypeAlias = Literal["created", "status", "progress", "part", "child", "end"]
+What: TypeAlias = Literal[
+    "created", "status", "progress", "part", "child", "end", "taken", "cancel"
+]
 """What happened to a job.
 
-``created``: it was submitted; no API is asked to render that, for its first ``status`` comes with
-it. ``status``: its status changed. ``progress``: its progress or message did, and its status did
-not. ``part``: its work updated a named part. ``child``: a child was submitted, or its status
-changed. ``end``: it is over, and nothing follows; the change to a final status comes just before,
-except in a kind that clears at the end, whose ``end`` says it alone.
+``created``: it was submitted. ``status``: its status changed. ``progress``: its progress or message
+did, and its status did not. ``part``: its work updated a named part. ``child``: a child was
+submitted, or its status changed. ``end``: it is over, and nothing follows; the change to a final
+status comes just before, except in a kind that clears at the end, whose ``end`` says it alone.
+
+Between runners, which share a log: ``taken``: another one has the job now. ``cancel``: another than
+its owner was asked to cancel it. No API is asked to render these two, nor ``created``, for the
+first ``status`` comes with it.
 """
+
+INTERNAL: Final = frozenset(("created", "taken", "cancel"))
+"""What is not rendered."""
 
 
 @attrs.frozen
@@ -80,7 +88,7 @@ class Job:
     Attributes:
         id: Its id.
         kind: The name of its kind.
-        owner: The runner that took it.
+        owner: The id of the runner that has it.
         parent: The id of the job that submitted it.
         details: What it was submitted with: JSON of the application's own.
         status: Where in its lifecycle it is.
@@ -92,6 +100,7 @@ class Job:
         result: What its work returned, once it has.
         error: Why it failed, if it did.
         finished: Its status is final.
+        is_to_be_cancelled: Another runner than its owner was asked to cancel it.
     """
 
     id: str
@@ -108,6 +117,7 @@ class Job:
     result: Any = None
     error: JobError | None = None
     finished: bool = False
+    is_to_be_cancelled: bool = False
 
     @property
     def created_at(self) -> datetime:
@@ -129,6 +139,10 @@ class Job:
         """Return the job as it is after one more change."""
         if change.record is not None:
             return change.record
+        if change.what == "cancel":
+            return attrs.evolve(self, is_to_be_cancelled=True)
+        if change.what == "taken":
+            return attrs.evolve(self, owner=change.owner or "")
         parts, children = self.parts, self.children
         if change.what == "part":
             parts = {name: value for name, value in parts.items() if name != change.part}
@@ -161,6 +175,8 @@ class JobChange:
         message: See there.
         steps: See there.
         error: See there.
+        owner: Of a ``taken``: the runner that has it now. What else there is of that change, and
+            of ``cancel``, is not from the job's one writer, and may be out of date.
         part: Of a ``part``: its name.
         value: Of a ``part``: what it is now, as JSON.
         child: Of a ``child``: what is known of it now.
@@ -177,6 +193,7 @@ class JobChange:
     message: str | None = None
     steps: tuple[Step, ...]
     error: JobError | None = None
+    owner: str | None = None
     part: str | None = None
     value: Any = None
     child: ChildJob | None = None

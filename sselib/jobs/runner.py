@@ -1,18 +1,12 @@
-"""Takes work, runs so much of it at a time, and keeps the list of jobs.
+"""Takes work, keeps the list of jobs, and shares a log with other runners.
 
-Who does what: ``submit`` makes a job's topic and puts the job in line; one task begins the jobs in
-that order, as many at a time as there is capacity, each in a task of its own; that task runs the
-work in the job's cancel scope and then appends the job's end. Another task forgets finished jobs
-when their time is over.
+Who does what: a job's :class:`Writer` writes its topic; the :class:`Crew` runs the work and ends
+the job; the :class:`Listing` follows; those who have :class:`Finished` are kept for a time; the
+:class:`Members` tell who else is there. The runner here puts them together, and looks after the
+jobs of runners that are gone: they are ended, or taken if their work can be done again.
 
-A job ends when its work has unwound, and its children before it. If the runner is left meanwhile,
-the end is appended all the same, under a shield and within :data:`LAST_WORDS` seconds, the one step
-here that cancellation has to wait for: without it nobody would be told. On a log of this process
-it takes no time. On one that does not answer it is given up, and the next runner that starts finds
-a job whose owner is gone.
-
-The list of jobs is a topic as well, with a key for each job. Nothing is decided by it: it follows
-the jobs' own topics, and is set right from them when a runner starts.
+Between runners the log decides. Nothing can be appended after an end, so the first one counts; of
+several who take a job, the first to say so has it.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
@@ -29,12 +23,17 @@ import attrs
 import trio
 
 from ..channel import EventChannel
-from ..errors import ChannelEnded, JobFailed, TooManyJobs
+from ..errors import ChannelEnded, TooManyJobs
 from ..events import ServerSentEvent
-from ..log import NewEntry
+from ..log import LocalEventLog
 from ..topics import Topics
-from .record import Job, JobChange, JobError, Step, fold, read
-from .running import JOB, Ending, JobKind, Outcome, RunningJob, Work, Writer
+from .crew import Crew, check_cancellable, interrupted
+from .kinds import JOB, JobKind
+from .listing import Listing, brief
+from .members import DEFAULT_LEASE, RENEWALS, Members
+from .record import INTERNAL, Job, JobChange, Step, fold
+from .retention import Finished
+from .running import Work, Writer
 
 # What is waited for meanwhile is a core, most of the time, and this machine has some.
 DEFAULT_CAPACITY: Final = 4
@@ -42,16 +41,11 @@ DEFAULT_CAPACITY: Final = 4
 DEFAULT_KEEP_FINISHED: Final = 3600.0
 # Half of the keys that a topic may have by default, the list of jobs being one.
 DEFAULT_MAX_JOBS: Final = 5000
-# Seconds for the end of a job whose runner is left.
-LAST_WORDS: Final = 2.0
 
 RenderChange: TypeAlias = Callable[[JobChange], Iterable[ServerSentEvent]]
 """Returns the events by which an API tells its clients of a change: some, or none. It is pure."""
 
 _logger: Final = logging.getLogger("sselib.jobs")
-
-_INTERNAL: Final = JobError("internal", "internal error")
-_INTERRUPTED: Final = JobError("interrupted", "interrupted: the server stopped before it was done")
 
 
 def _now() -> datetime:
@@ -76,30 +70,40 @@ class JobRunner:
         capacity: int,
         keep_finished: float | None,
         max_jobs: int,
+        again: Mapping[str, Work],
+        lease: float,
         clock: Callable[[], datetime],
     ) -> None:
         if capacity < 1 or max_jobs < 1:
             raise ValueError(f"capacity and max_jobs must be at least 1: {capacity}, {max_jobs}")
         if keep_finished is not None and not 0 <= keep_finished < math.inf:
             raise ValueError(f"keep_finished must be seconds, or None: {keep_finished!r}")
+        if not 0 < lease < math.inf:
+            raise ValueError(f"lease must be positive seconds: {lease!r}")
         self.name = name
         self.id = secrets.token_hex(8)
         self.topics = topics
         self._log = topics.log
+        self._is_local = isinstance(topics.log, LocalEventLog)
+        self._listing = Listing(self._log, name)
+        self._members = Members(
+            topics, f"{name}.runners", self.id, None if self._is_local else lease
+        )
+        self._again = again
         self._kinds: dict[str, JobKind] = {}
         for kind in kinds:
             self._learn(kind)
-        self._free = capacity
-        self._keep_finished = math.inf if keep_finished is None else keep_finished
+        self._finished = Finished(
+            keep=math.inf if keep_finished is None else keep_finished,
+            clock=clock,
+            forget=self._forget,
+        )
+        self._crew = Crew(
+            capacity=capacity, given_back=again.keys(), on_end=self._finished.remember
+        )
         self._max_jobs = max_jobs
         self._clock = clock
         self._submitting = trio.Lock()
-        self._unfinished: dict[str, Writer] = {}
-        self._in_line: dict[str, Writer] = {}  # in the order in which they were submitted
-        self._finished: dict[str, float] = {}  # when to forget them on Trio's clock, the next first
-        self._work_to_do = trio.Event()
-        self._something_finished = trio.Event()
-        self._is_closed = False
 
     async def submit(
         self,
@@ -138,7 +142,7 @@ class JobRunner:
                 return existing
             parent_writer = self._running(parent)
             await self._make_room()
-            if self._is_closed:
+            if self._crew.is_closed:
                 raise trio.ClosedResourceError
             initial = kind.lifecycle.initial
             job = Job(
@@ -151,11 +155,17 @@ class JobRunner:
                 steps=(Step(initial, self._clock()),),
             )
             writer = self._writer(job, kind, work, parent_writer)
-            await writer.create()
-            self._unfinished[job.id] = self._in_line[job.id] = writer
-            if parent_writer is not None:
-                parent_writer.children[job.id] = writer
-        self._work_to_do.set()
+            try:
+                await writer.create()
+                # Another runner may have been asked for a job of that id at the same time.
+                stored = job if job_id is None or self._is_local else await self.get(job_id)
+                if stored is not None and stored.owner != self.id:
+                    return stored
+            except trio.Cancelled:
+                if not self._is_local:
+                    self._crew.put_in_line(writer)  # It may be there: its own task finds out.
+                raise
+            self._crew.put_in_line(writer)
         await writer.announce()
         return writer.job
 
@@ -171,30 +181,30 @@ class JobRunner:
 
         Cancellation: it only reads.
         """
-        snapshot = await self._log.snapshot(self.name)
-        jobs = [read(entry.content).structure(Job) for entry in snapshot.entries]
-        return sorted(jobs, key=lambda job: (job.created_at, job.id))
+        return await self._listing.jobs()
 
     async def cancel(self, job_id: str) -> Job | None:
         """Cancel a job, and return it as it then is; ``None`` if there is none of that id.
 
         One that is in line is cancelled at once. One that runs has its cancel scope cancelled,
         and its status changes when its work has unwound; if the work returns nevertheless, that
-        counts. One that is finished stays as it is.
+        counts. One that is finished stays as it is. If it is another runner's, that is asked to.
 
         Raises:
             ValueError: Jobs of its kind cannot be cancelled.
 
         Cancellation: it has been cancelled or not.
         """
-        writer = self._unfinished.get(job_id)
+        writer = self._crew.unfinished.get(job_id)
         if writer is not None:
-            if writer.kind.lifecycle.cancelled is None:
-                raise ValueError(f"jobs of the kind {writer.kind.name!r} cannot be cancelled")
-            self._stop(writer)
-            if job_id in self._in_line:
+            check_cancellable(writer.kind)
+            self._crew.stop(writer)
+            if self._crew.is_in_line(job_id):
                 await writer.over.wait()
-        return await self.get(job_id)
+        job = await self.get(job_id)
+        if writer is None and job is not None and not job.finished:
+            await self._ask_to_cancel(job)
+        return job
 
     async def wait_finished(self, job_id: str) -> Job | None:
         """Wait until a job is over and return it; ``None`` if there is none, or it was forgotten.
@@ -223,143 +233,128 @@ class JobRunner:
     # ---- the tasks ---------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Begin jobs in the order in which they were submitted, until cancelled."""
+        """Do what there is to do, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._crew.serve)
+            nursery.start_soon(self._finished.forget_in_time)
+            nursery.start_soon(self.keep_in_touch)
+
+    async def join(self) -> None:
+        """Become one of the runners of this log, and look after what those who are gone left."""
+        await self._take_over(await self._members.renew())
+
+    def patience(self) -> float:
+        """Return how many seconds leaving may take."""
+        return self._crew.patience()
+
+    async def leave(self) -> None:
+        """Be one of the runners no more."""
+        await self._members.strike_off(self.id)
+
+    async def keep_in_touch(self) -> None:
+        """Do what other runners ask for, and look after those who are gone, until cancelled."""
+        period = math.inf if self._members.lease is None else self._members.lease / RENEWALS
+        due = trio.current_time() + period
+        while True:  # noqa: ASYNC913 # listen() in each round
+            async with self._members.listen() as events:
+                while not events.finished:  # noqa: ASYNC913 # receive() in each round
+                    gone = None
+                    with trio.move_on_at(due), suppress(trio.EndOfChannel):
+                        event = await events.receive()
+                        if event.event == "cancel":
+                            self._crew.stop(self._crew.unfinished.get(event.json()["job"]))
+                        elif event.event == "gone":
+                            gone = event.json()["runner"]
+                    if gone is not None or trio.current_time() >= due:
+                        due = trio.current_time() + period
+                        await self._renew(gone)
+
+    # ---- among the runners of a log ----------------------------------------------------------
+
+    async def _renew(self, gone: str | None) -> None:  # noqa: ASYNC910 # it asks the log, if at all
+        """Say that we are there, and look after those who are not, of whom one just went."""
         try:
-            async with trio.open_nursery() as nursery:
-                while True:
-                    self._work_to_do = trio.Event()
-                    for writer in self._ready():
-                        nursery.start_soon(self._run, writer)
-                        await writer.begun.wait()
-                    await self._work_to_do.wait()
-        finally:
-            self._is_closed = True
-            with trio.move_on_after(LAST_WORDS, shield=True):  # noqa: ASYNC912 # none may be in line
-                for writer in list(self._in_line.values()):
-                    await self._end(writer, _failed(writer, _INTERRUPTED))
+            known = await self._members.known()
+            alive = await self._members.renew()
+            if gone == self.id:  # The others have taken us for dead.
+                await self._give_up_what_is_lost()
+            elif gone is not None or known - alive:
+                await self._take_over(alive)
+            for runner in known - alive:
+                await self._members.strike_off(runner)
+        except Exception:
+            # The log may be back before the lease runs out; and if not, the others see to it.
+            _logger.exception("runner %s: its lease could not be renewed", self.id)
 
-    async def forget_finished(self) -> None:
-        """Forget each finished job when its time is over, until cancelled."""
-        while True:
-            self._something_finished = trio.Event()
-            for job_id, due in list(self._finished.items()):
-                if due > trio.current_time():
-                    break
-                await self._forget(job_id)
-            with trio.move_on_at(next(iter(self._finished.values()), math.inf)):
-                await self._something_finished.wait()
-
-    async def take_over(self) -> None:
-        """Set the list right, and end what other runners have left unfinished."""
+    async def _take_over(self, alive: set[str]) -> None:
+        """Set the list right, and see to the unfinished jobs of runners that are gone."""
         prefix = self._topic("")
-        listed = {job.id: job for job in await self.list()}
-        ages: dict[str, float] = {}
+        listed = {job.id: job for job in await self._listing.jobs()}
+        orphans: dict[str, Writer] = {}
         for topic in await self.topics.names(prefix):
             job = await self.get(topic.removeprefix(prefix))
             if job is None:
                 continue
-            kind = self._kinds.get(job.kind)
-            if not job.finished and kind is not None:
-                writer = self._writer(job, kind)
-                with suppress(ChannelEnded):
-                    await writer.end(_failed(writer, _INTERRUPTED))
-                job = writer.job
-            elif listed.get(job.id) != _brief(job):
-                await self._enlist(job)
-            listed.pop(job.id, None)
-            if job.completed_at is not None:
-                ages[job.id] = (self._clock() - job.completed_at).total_seconds()
+            was_listed = listed.pop(job.id, None)
+            if job.finished:
+                self._finished.remember(job)
+            elif job.owner in alive:
+                continue  # It is for its owner to list it.
+            elif (kind := self._kinds.get(job.kind)) is not None:
+                orphans[job.id] = self._writer(job, kind)
+                continue
+            if was_listed != brief(job):
+                await self._listing.put(job)
         for job_id in listed:
-            await self._delist(job_id)
-        for job_id in sorted(ages, key=ages.__getitem__, reverse=True):
-            self._finished[job_id] = trio.current_time() + self._keep_finished - ages[job_id]
+            await self._listing.drop(job_id)
+        by_age = sorted(orphans.values(), key=lambda writer: writer.job.created_at)
+        for writer in by_age:  # Parents come before their children,
+            writer.parent = orphans.get(writer.job.parent or "")
+            await self._take(writer)
+        for writer in reversed(by_age):  # and end after them.
+            if writer.work is None:
+                with suppress(ChannelEnded):
+                    await writer.end(interrupted(writer))
+                self._finished.remember(writer.job)
 
-    # ---- the steps of a job's life -----------------------------------------------------------
+    async def _take(self, writer: Writer) -> None:  # noqa: ASYNC910 # it asks the log, if at all
+        """Take a job that its runner has left, if its work can be done again."""
+        writer.work = self._again.get(writer.kind.name)
+        if writer.work is None:
+            return  # noqa: ASYNC910 # as above
+        with suppress(ChannelEnded):
+            await writer.tell("taken", owner=self.id)
+        job = await self.get(writer.job.id)
+        if job is None or job.finished or job.owner != self.id:
+            return  # Another runner was quicker.
+        writer.job = job
+        writer.is_created = True
+        self._crew.put_in_line(writer)
+        if job.is_to_be_cancelled:
+            self._crew.stop(writer)
 
-    def _ready(self) -> Iterator[Writer]:
-        """Take those out of the line that are to run now."""
-        for writer in list(self._in_line.values()):
-            # One that is cancelled needs no slot to say so.
-            if writer.kind.takes_slot and not writer.scope.cancel_called:
-                if self._free == 0:
-                    continue
-                self._free -= 1
-                writer.has_slot = True
-            del self._in_line[writer.job.id]
-            yield writer
+    async def _give_up_what_is_lost(self) -> None:  # noqa: ASYNC910 # it asks the log, if at all
+        for writer in list(self._crew.unfinished.values()):
+            job = await self.get(writer.job.id)
+            if job is None or job.finished or job.owner != self.id:
+                writer.is_lost = True
+                self._crew.stop(writer)
 
-    async def _run(self, writer: Writer) -> None:
-        """Run a job's work, and append what comes of it."""
-        ending = _failed(writer, _INTERRUPTED)
-        try:
-            ending = await self._work(writer)
-            await self._end(writer, ending)
-        finally:
-            if not writer.over.is_set():
-                with trio.move_on_after(LAST_WORDS, shield=True):
-                    await self._end(writer, ending)
-            self._free += writer.has_slot
-            self._work_to_do.set()
+    async def _ask_to_cancel(self, job: Job) -> None:  # noqa: ASYNC910 # it asks the log, if at all
+        kind = self._kinds.get(job.kind, JOB)
+        check_cancellable(kind)
+        with suppress(ChannelEnded):
+            await self._writer(job, kind).tell("cancel")
+            await self._members.ask_to_cancel(job.id)
 
-    async def _work(self, writer: Writer) -> Ending:
-        lifecycle, work = writer.kind.lifecycle, writer.work
-        assert work is not None, "only what was submitted here is run here"
-        try:
-            with writer.scope:
-                await trio.lowlevel.checkpoint()
-                if lifecycle.started is not None:
-                    await writer.report(lifecycle.started, None, None)
-                writer.begun.set()
-                returned = await work(RunningJob(writer))
-                outcome = returned if isinstance(returned, Outcome) else Outcome(returned)
-                return Ending(
-                    status=outcome.status or lifecycle.succeeded,
-                    result=outcome.result,
-                    message=outcome.message,
-                    progress=1.0,
-                )
-        except Exception as error:
-            failure = _public(error)
-            if failure is None:
-                _logger.exception("job %s failed", writer.job.id)
-                return _failed(writer, _INTERNAL)  # noqa: ASYNC910 # it has begun with a checkpoint
-            return _failed(writer, JobError(failure.code, failure.message))  # noqa: ASYNC910 # as above
-        return _cancelled(writer)
-
-    def _stop(self, writer: Writer) -> None:
-        writer.scope.cancel()
-        self._work_to_do.set()
-
-    async def _end(self, writer: Writer, ending: Ending) -> None:  # noqa: ASYNC910 # end() waits
-        """Append a job's end, unless it has one, and be done with it."""
-        job_id = writer.job.id
-        while writer.children:
-            child = next(iter(writer.children.values()))
-            self._stop(child)
-            await child.over.wait()
-        try:
-            await writer.end(ending)
-        except ChannelEnded:
-            pass  # Somebody else has ended it, and the first end is the one that counts.
-        except Exception:
-            _logger.exception("job %s: its end was refused", job_id)
-            with suppress(Exception):
-                await writer.end(_failed(writer, _INTERNAL), bare=True)
-        writer.begun.set()
-        writer.over.set()
-        if writer.parent is not None:
-            del writer.parent.children[job_id]
-        del self._unfinished[job_id]
-        self._in_line.pop(job_id, None)
-        self._finished[job_id] = trio.current_time() + self._keep_finished
-        self._something_finished.set()
+    # ---- the jobs ----------------------------------------------------------------------------
 
     def _running(self, job_id: str | None) -> Writer | None:
         if job_id is None:
             return None
-        if job_id not in self._unfinished or job_id in self._in_line:
+        if job_id not in self._crew.unfinished or self._crew.is_in_line(job_id):
             raise ValueError(f"no job that runs here, to be a parent: {job_id!r}")
-        return self._unfinished[job_id]
+        return self._crew.unfinished[job_id]
 
     def _writer(
         self, job: Job, kind: JobKind, work: Work | None = None, parent: Writer | None = None
@@ -371,29 +366,20 @@ class JobRunner:
             work=work,
             job=job,
             clock=self._clock,
-            enlist=self._enlist,
+            enlist=self._listing.put,
             parent=parent,
         )
 
     async def _make_room(self) -> None:  # noqa: ASYNC910 # what calls it waits anyway
         """Forget the oldest finished job if there are as many as there may be."""
-        if len(self._unfinished) + len(self._finished) >= self._max_jobs:
+        if len(self._crew.unfinished) + len(self._finished) >= self._max_jobs:
             if not self._finished:
                 raise TooManyJobs(self._max_jobs)
-            await self._forget(next(iter(self._finished)))
+            await self._finished.forget_next()
 
     async def _forget(self, job_id: str) -> None:
-        await self._delist(job_id)
+        await self._listing.drop(job_id)
         await self._log.delete(self._topic(job_id))
-        self._finished.pop(job_id, None)
-
-    async def _enlist(self, job: Job) -> None:
-        event = ServerSentEvent.of_json(_brief(job), event="job")
-        await self._log.append(self.name, [NewEntry.of(event, key=job.id, coalesce=True)])
-
-    async def _delist(self, job_id: str) -> None:
-        event = ServerSentEvent.of_json({"id": job_id}, event="forgotten")
-        await self._log.append(self.name, [NewEntry.of(event, key=job_id, remove=True)])
 
     def _topic(self, job_id: str) -> str:
         return f"{self.name}/{job_id}"
@@ -412,6 +398,8 @@ async def open_job_runner(
     capacity: int = DEFAULT_CAPACITY,
     keep_finished: float | None = DEFAULT_KEEP_FINISHED,
     max_jobs: int = DEFAULT_MAX_JOBS,
+    again: Mapping[str, Work] | None = None,
+    lease: float = DEFAULT_LEASE,
     clock: Callable[[], datetime] = _now,
 ) -> AsyncIterator[JobRunner]:
     """Run jobs for as long as the ``async with`` lasts.
@@ -427,6 +415,11 @@ async def open_job_runner(
         capacity: The most jobs to run at a time.
         keep_finished: Seconds after which a finished job is forgotten. ``None``: only to make room.
         max_jobs: The most jobs to hold. To make room, the job that finished first is forgotten.
+        again: For kinds whose jobs can be done again when their runner is gone, by name: the
+            work. It finds its job as it was left, and for a moment may not be the only one that
+            works on it. Such jobs are not failed when their runner is left, but given back.
+        lease: On a log that other processes share: seconds after which a runner that is not
+            heard of is taken for gone.
         clock: Tells the time.
 
     Raises:
@@ -441,14 +434,19 @@ async def open_job_runner(
         capacity=capacity,
         keep_finished=keep_finished,
         max_jobs=max_jobs,
+        again={} if again is None else again,
+        lease=lease,
         clock=clock,
     )
-    await runner.take_over()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(runner.serve)  # noqa: ASYNC113 # what comes earlier is in line
-        nursery.start_soon(runner.forget_finished)
-        yield runner
-        nursery.cancel_scope.cancel()
+    try:
+        await runner.join()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runner.serve)  # noqa: ASYNC113 # what comes earlier is in line
+            yield runner
+            nursery.cancel_scope.cancel()
+    finally:
+        with trio.move_on_after(runner.patience(), shield=True):
+            await runner.leave()
 
 
 @attrs.frozen
@@ -459,27 +457,4 @@ class _Rendering:
 
     def __call__(self, event: ServerSentEvent) -> Iterable[ServerSentEvent]:
         change = event.structure(JobChange)
-        return () if change.what == "created" else self.render(change)
-
-
-def _brief(job: Job) -> Job:
-    return attrs.evolve(job, parts={})
-
-
-def _failed(writer: Writer, error: JobError) -> Ending:
-    return Ending(status=writer.kind.lifecycle.failed, error=error)
-
-
-def _cancelled(writer: Writer) -> Ending:
-    status = writer.kind.lifecycle.cancelled
-    if status is None:
-        return _failed(writer, JobError("cancelled", "cancelled with the job that it belongs to"))
-    return Ending(status=status)
-
-
-def _public(error: BaseException) -> JobFailed | None:
-    """Return what clients may read of an error: it is, or is a group of nothing but, JobFailed."""
-    if isinstance(error, BaseExceptionGroup):
-        found = [_public(each) for each in error.exceptions]
-        return None if None in found else found[0]
-    return error if isinstance(error, JobFailed) else None
+        return () if change.what in INTERNAL else self.render(change)

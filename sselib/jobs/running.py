@@ -12,9 +12,9 @@ only until there is newer, each part and each child has a key of its own; a kind
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -23,67 +23,11 @@ import trio
 
 from ..errors import ChannelEnded
 from ..events import ServerSentEvent
-from ..lifecycle import Lifecycle
 from ..log import EventLog, NewEntry
+from .kinds import JobKind
 from .record import ChildJob, Job, JobChange, JobError, Step, What
 
-SIMPLE: Final = Lifecycle(
-    {
-        "pending": ("running", "failed", "cancelled"),
-        "running": ("succeeded", "failed", "cancelled"),
-    },
-    initial="pending",
-    started="running",
-    succeeded="succeeded",
-    failed="failed",
-    cancelled="cancelled",
-)
-"""The life of a job that needs no words of its own."""
-
-
-@attrs.frozen(kw_only=True)
-class JobKind:
-    """What all jobs of a kind have in common.
-
-    Args:
-        name: Stored with each job and shown to clients. A runner has one kind of a name.
-        lifecycle: Its states.
-        one_state: Status and progress are one thing to clients: who joins is given one change,
-            and who is slow the newest alone. Otherwise each change of status is owed to all.
-        clear_at_end: Who comes when the job is over is given its end alone. Otherwise it is given
-            the job's parts and its status as they last were, and then its end.
-        takes_slot: Its work counts against the runner's capacity. Not for work that itself waits
-            for jobs: it would keep from running what it waits for.
-        at_end: Given the job as it ends, returns the parts that end with it and what they then
-            are: a span or a task that was under way when its work was cut off. It is pure, and
-            what it says is stored in one step with the end, whoever it is that ends the job.
-    """
-
-    name: str
-    lifecycle: Lifecycle = SIMPLE
-    one_state: bool = False
-    clear_at_end: bool = False
-    takes_slot: bool = True
-    at_end: Callable[[Job], Mapping[str, Any]] | None = None
-
-
-JOB: Final = JobKind(name="job")
-"""The kind of a job that needs no kind."""
-
-
-@attrs.frozen
-class Outcome:
-    """What work returns that has more to say than its result.
-
-    Args:
-        result: What any other work would have returned: JSON of the application's own.
-        status: The final state, if it is not the lifecycle's ``succeeded``.
-        message: The last message.
-    """
-
-    result: Any = None
-    status: str | None = attrs.field(default=None, kw_only=True)
-    message: str | None = attrs.field(default=None, kw_only=True)
+_logger: Final = logging.getLogger("sselib.jobs")
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +39,10 @@ class Ending:
     error: JobError | None = None
     message: str | None = None
     progress: float | None = None
+
+
+class Unfit(Exception):
+    """What a job was to end with cannot be stored."""
 
 
 class RunningJob:
@@ -202,7 +150,9 @@ class Writer:
         scope: Around the work.
         has_slot: Its work counts against the capacity at present.
         begun: It is no longer in line: its work is called in this very step, or never will be.
-        over: The job has ended, here or elsewhere.
+        is_created: The job's topic is known to be there.
+        is_lost: Another runner has the job, or has ended it.
+        over: The job has ended, here or elsewhere, or was given back.
     """
 
     log: EventLog
@@ -217,11 +167,13 @@ class Writer:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     has_slot: bool = False
     begun: trio.Event = attrs.field(factory=trio.Event)
+    is_created: bool = False
+    is_lost: bool = False
     over: trio.Event = attrs.field(factory=trio.Event)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def create(self) -> None:
-        """Append the first changes: the record, and the initial status."""
+        """Append the first changes, the record and the initial status; once, however often."""
         async with self._lock:
             created = _event(self._change("created", record=self.job))
             status = _event(self._change("status"))
@@ -232,6 +184,15 @@ class Writer:
                 NewEntry.of(status, key=self._key("status"), coalesce=self.kind.one_state),
             ]
             await self.log.append(self.topic, entries, token="created")  # noqa: S106 # no password
+            self.is_created = True
+
+    async def tell(self, what: What, **fields: Any) -> None:
+        """Append a change that is between runners. Of several with one ``owner``, one counts."""
+        event = _event(self._change(what, **fields))
+        token = f"{what} {self.job.owner}"
+        await self.log.append(
+            self.topic, [NewEntry.of(event, key=what, coalesce=True)], token=token
+        )
 
     async def announce(self) -> None:
         """Have the list and the parent know of the job as it is.
@@ -292,34 +253,45 @@ class Writer:
 
         Raises:
             ChannelEnded: There is one already.
-            TypeError: The result has no JSON form.
-            ValueError: It has none, or is larger than the log takes; or the status is not final.
+            Unfit: The status is no end, the result has no JSON form, or it is all too large.
+            Exception: What the log raises that cannot be reached.
         """
-        if not self.kind.lifecycle.is_final(ending.status):
-            raise ValueError(f"a job cannot end in a state that is not final: {ending.status!r}")
         async with self._lock:
             before = self.job
-            job = self._moved(ending.status, ending.progress, ending.message)
-            self.job = attrs.evolve(job, result=ending.result, error=ending.error, finished=True)
-            entries = []
             try:
-                if bare:
-                    self.job = attrs.evolve(self.job, parts={})
-                elif self.kind.at_end is not None:
-                    for part, value in self.kind.at_end(self.job).items():
-                        event = _event(self._change("part", part=part, value=value))
-                        self.job = self.job.after(event.structure(JobChange))
-                        entries.append(NewEntry.of(event, key=self._key("part", part)))
-                if not self.kind.clear_at_end:
-                    status = _event(self._change("status"))
-                    entries.append(NewEntry.of(status, key=self._key("status")))
-                end = _event(self._change("end", record=self.job))
-                entries.append(NewEntry.of(end, end=True, clear=self.kind.clear_at_end))
+                entries = self._ending(ending, bare=bare)
                 await self.log.append(self.topic, entries, token="end")  # noqa: S106 # no password
+            except ValueError as error:  # It is too large.
+                self.job = before
+                raise Unfit from error
             except BaseException:
                 self.job = before
                 raise
             await self._announce()
+
+    def _ending(self, ending: Ending, *, bare: bool) -> list[NewEntry]:
+        """Put the job as it ends, and return the entries that say so."""
+        entries: list[NewEntry] = []
+        try:
+            if not self.kind.lifecycle.is_final(ending.status):
+                raise ValueError(f"not a final state: {ending.status!r}")  # noqa: TRY301 # as others
+            job = self._moved(ending.status, ending.progress, ending.message)
+            self.job = attrs.evolve(job, result=ending.result, error=ending.error, finished=True)
+            if bare:
+                self.job = attrs.evolve(self.job, parts={})
+            elif self.kind.at_end is not None:
+                for part, value in self.kind.at_end(self.job).items():
+                    event = _event(self._change("part", part=part, value=value))
+                    self.job = self.job.after(event.structure(JobChange))
+                    entries.append(NewEntry.of(event, key=self._key("part", part)))
+            if not self.kind.clear_at_end:
+                status = _event(self._change("status"))
+                entries.append(NewEntry.of(status, key=self._key("status")))
+            end = _event(self._change("end", record=self.job))
+            entries.append(NewEntry.of(end, end=True, clear=self.kind.clear_at_end))
+        except Exception as error:
+            raise Unfit from error
+        return entries
 
     def _moved(self, status: str | None, progress: float | None, message: str | None) -> Job:
         job = self.job
@@ -359,21 +331,24 @@ class Writer:
             return f"{what}:{name}"
         return "state" if self.kind.one_state else what
 
-    async def _announce(self) -> None:
+    async def _announce(self) -> None:  # noqa: ASYNC910 # it asks the log, if at all
         job = self.job
-        await self.enlist(job)
-        if self.parent is None:
-            return
-        child = ChildJob(
-            id=job.id,
-            kind=job.kind,
-            status=job.status,
-            details=job.details,
-            result=job.result,
-            error=job.error,
-        )
-        with suppress(ChannelEnded):  # what is over does not count any more
-            await self.parent.change("child", child=child)
+        try:
+            await self.enlist(job)
+            if self.parent is not None:
+                child = ChildJob(
+                    id=job.id,
+                    kind=job.kind,
+                    status=job.status,
+                    details=job.details,
+                    result=job.result,
+                    error=job.error,
+                )
+                await self.parent.change("child", child=child)
+        except ChannelEnded:
+            pass  # The parent is over, and this does not count any more.
+        except Exception:
+            _logger.exception("job %s: its status is not known to all", job.id)
 
 
 def _event(change: JobChange) -> ServerSentEvent:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -135,6 +136,12 @@ class Server:
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+    def ask(self, method: str, path: str) -> Any:
+        """Send a request without a body, and return the JSON of its answer."""
+        request = urllib.request.Request(self.url + path, method=method)
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            return json.load(answer)
 
     def stop(self, seconds: float = 8) -> int:
         """Send SIGTERM and return the exit code, which must come within so many seconds."""

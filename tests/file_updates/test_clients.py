@@ -86,6 +86,9 @@ def test_curl_prints_the_documented_bytes(
         assert next(lines) == "event: update"
         expected = f'{{"opcode": "file_created", "data": {{"path": "{path}"}}}}'
         assert [next(lines), next(lines)] == [f"data: {expected}", ""]
+        assert next(lines) == "event: update"
+        assert next(lines).startswith('data: {"opcode": "queue_item_added", "data": {"id": "')
+        assert next(lines) == ""
         assert server.stop() == 0
         assert list(lines) == [
             "event: update",

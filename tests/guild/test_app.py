@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
@@ -325,23 +326,31 @@ async def test_projects_outlive_the_server_that_ran_them(tmp_path: Path, kind: s
 
 
 async def test_sites_of_forgotten_projects_are_removed(tmp_path: Path) -> None:
-    """Those of projects that are known stay."""
+    """And what a killed process was building; what is known or young stays."""
+    sites, scratch = tmp_path / "sites", tmp_path / "scratch"
+    kept = sites / f"crumb-{site_mark('prj_1')}"
+    gone = sites / f"crumb-{site_mark('prj_2')}"
+    for folder in (kept, gone, sites / "lost+found", scratch / "old", scratch / "young"):
+        folder.mkdir(parents=True)
+        (folder / "index.html").touch()
+    os.utime(scratch / "old", (0, 0))
     async with staged(tmp_path) as stage:
         await stage.execute()
-        kept = tmp_path / f"crumb-{site_mark('prj_1')}"
-        gone = tmp_path / f"crumb-{site_mark('prj_2')}"
-        for folder in (kept, gone, tmp_path / "lost+found"):
-            folder.mkdir()
-            (folder / "index.html").touch()
-        await sweep(stage.runner, tmp_path)
-        assert list(tmp_path.iterdir()) == [kept]
+        await sweep(stage.runner, sites, scratch)
+    assert list(sites.iterdir()) == [kept]
+    assert list(scratch.iterdir()) == [scratch / "young"]
 
 
-async def test_what_a_killed_process_left_half_done_is_removed(tmp_path: Path) -> None:
-    """When the next one begins."""
-    (tmp_path / "scratch" / "tmp1").mkdir(parents=True)
-    async with open_app(data=tmp_path):
-        assert list((tmp_path / "scratch").iterdir()) == []
+async def test_the_folders_are_kept_swept(tmp_path: Path) -> None:
+    """From the beginning."""
+    forgotten = tmp_path / "sites" / "crumb-1"
+    forgotten.mkdir(parents=True)
+    async with open_app(data=tmp_path) as app:
+        id = await submit(app)
+        await watch(app, id)
+        with trio.fail_after(20):
+            while forgotten.exists():
+                await ask(app, "/health")
 
 
 # ---- who may ask ---------------------------------------------------------------------------------

@@ -173,5 +173,5 @@ addEventListener("popstate", () => location.hash && attempt(watch));
 
 draw(at("old-sample"), { revision: 1 });
 draw(at("new-sample"), { revision: 2 });
-at("compare").disabled = false;
+at("controls").disabled = false;
 if (location.hash) attempt(watch);

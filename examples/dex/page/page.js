@@ -196,5 +196,5 @@ at("cancel").addEventListener("click", () => {
 });
 addEventListener("popstate", () => location.hash && attempt(watch));
 
-at("parse").disabled = false;
+at("controls").disabled = false;
 if (location.hash) attempt(watch);

@@ -98,6 +98,6 @@ at("examples").addEventListener("change", ({ target }) => {
 });
 addEventListener("popstate", () => location.hash && attempt(watch));
 
-if (!at("brief").value) at("brief").value = await (await fetch("brief.md")).text();
-at("build").disabled = false;
+at("brief").value ||= await (await fetch("brief.md")).text();
+at("controls").disabled = false;
 if (location.hash) attempt(watch);

@@ -1,0 +1,78 @@
+"""What a stream costs whose client has stopped reading, while its publisher goes on.
+
+The streams are opened, each gets an event, and then their clients read nothing any more, while a
+megabyte per second is published. Process memory is what the server has grown by; kernel memory is
+what all TCP sockets of the machine hold more than before, of which the clients' unread side is a
+part. Both per stream. A server that has cut a client off by then does not pay for it any more,
+which is what a write timeout is for: ours has 30 seconds, so a minute's run shows it. See
+:mod:`benchmarks.streams` for the rest of the method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+from typing import Final
+
+from .measuring import Report, require_linux
+from .streams import KINDS, chosen, measured, report
+
+STREAMS: Final = 200
+SECONDS: Final = 20.0
+RATE: Final = 1000.0  # events per second, of a kilobyte
+PADDING: Final = 850
+
+PROCESS: Final = "process memory per stalled stream"
+KERNEL: Final = "kernel memory per stalled stream"
+ROWS: Final = (
+    (PROCESS, "KiB", "sselib <= 32"),
+    (KERNEL, "KiB", "sselib <= 512"),
+)
+OURS: Final = ("sselib", "sselib-starlette", "sselib-hypercorn")
+
+
+def kernel_memory() -> int:
+    """Return the KiB that the TCP sockets of this machine hold."""
+    for line in Path("/proc/net/sockstat").read_text().splitlines():
+        words = line.split()
+        if words[0] == "TCP:":
+            return int(words[words.index("mem") + 1]) * resource.getpagesize() // 1024
+    raise SystemExit("/proc/net/sockstat does not say what TCP sockets hold")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what one can choose."""
+    parser.add_argument("servers", nargs="*", help="all of ours by default")
+    parser.add_argument("--streams", type=int, default=STREAMS)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of publishing")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Measure each server."""
+    require_linux()
+    found: dict[str, dict[str, float] | None] = {}
+    for kind in chosen(options.servers or OURS):
+        with measured(kind, PADDING=str(PADDING)) as server:
+            if server is None:
+                found[kind.title] = None
+                continue
+            server.open(10)
+            server.deliver(2000, RATE)  # what is kept of the topic is there before
+            server.open(options.streams)
+            server.deliver(1, RATE)
+            memory, kernel = server.memory(), kernel_memory()
+            server.mute()
+            server.publish(int(options.seconds * RATE), RATE)
+            time.sleep(options.seconds)
+            found[kind.title] = {
+                PROCESS: (server.memory() - memory) / options.streams,
+                KERNEL: (kernel_memory() - kernel) / options.streams,
+            }
+    return report(
+        "stalled",
+        found,
+        ROWS,
+        settings={"streams": options.streams, "seconds": options.seconds, "bytes/s": 1e6},
+    )

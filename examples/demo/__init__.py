@@ -1,0 +1,1 @@
+"""All examples in one process, each under a path of its own."""

@@ -1,0 +1,458 @@
+"""Runners that share a log: each sees all jobs, and none harms what another runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from sselib import (
+    Job,
+    JobChange,
+    JobError,
+    JobKind,
+    JobRunner,
+    MemoryLog,
+    NewEntry,
+    RunningJob,
+    open_job_runner,
+    open_sqlite_log,
+    open_topics,
+)
+from sselib.jobs import JOB
+from sselib.log import EntryId
+
+from .test_jobs import BATCH, STEPS, forever, nothing, seen
+from .test_log_contract import DistantLog
+
+LEASE = 15
+INTERRUPTED = JobError("interrupted", "interrupted: the server stopped before it was done")
+WORKERS = Path(__file__)
+
+
+class Wire(DistantLog):
+    """The way of one process to a log that several share: it can be cut, or fail.
+
+    Attributes:
+        is_cut: What is appended does not arrive before it is mended.
+        fails: So many appends are refused, as by a server that is restarted.
+    """
+
+    is_cut = False
+    fails = 0
+
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log)
+        self._mended = trio.Event()
+
+    def mend(self) -> None:
+        """Let through what waits, and what comes."""
+        self.is_cut = False
+        self._mended.set()
+
+    async def append(
+        self, topic: str, entries: Sequence[NewEntry], *, token: str | None = None
+    ) -> list[EntryId]:
+        if self.is_cut:
+            await self._mended.wait()
+        if self.fails:
+            self.fails -= 1
+            raise OSError("the log is away")
+        return await super().append(topic, entries, token=token)
+
+
+@pytest.fixture
+def shared() -> MemoryLog:
+    """Give a log whose time is Trio's."""
+    return MemoryLog(clock=lambda: int(1000 * trio.current_time()))
+
+
+@asynccontextmanager
+async def process(shared: MemoryLog, **options: Any) -> AsyncIterator[tuple[JobRunner, Wire]]:
+    """Open a runner as another process would have it, and give it and its wire."""
+    wire = Wire(shared)
+    async with open_topics(wire) as topics, open_job_runner(topics, **options) as runner:
+        yield runner, wire
+
+
+async def done(runner: JobRunner, job: Job) -> Job:
+    """Wait for the end of a job."""
+    with trio.fail_after(3 * LEASE):
+        finished = await runner.wait_finished(job.id)
+    assert finished is not None
+    return finished
+
+
+async def running(runner: JobRunner, job: Job) -> None:
+    """Wait until the work of a job has begun."""
+    async with runner.channel(job.id).subscribe() as changes:
+        with trio.fail_after(5):
+            async for event in changes:
+                if event.structure(JobChange).status == "running":
+                    return
+
+
+async def test_every_runner_knows_every_job(shared: MemoryLog, autojump_clock: MockClock) -> None:
+    """Listed, read, followed and awaited, whosoever it is; and one that starts harms none."""
+    go_on = trio.Event()
+
+    async def work(job: RunningJob) -> str:
+        await job.progress(0.5)
+        await go_on.wait()
+        return "done"
+
+    async with process(shared) as (a, _):
+        job = await a.submit(work)
+        await running(a, job)
+        async with process(shared) as (b, _):
+            assert [each.id for each in await b.list()] == [job.id]
+            assert (await b.get(job.id)) == (await a.get(job.id))
+            await trio.sleep(5 * LEASE)
+            async with trio.open_nursery() as nursery:
+                told: list[str] = []
+
+                async def follow() -> None:
+                    told.extend(await seen(b, job))
+
+                nursery.start_soon(follow)
+                await wait_all_tasks_blocked()
+                go_on.set()
+            assert told[0] == "status running"
+            assert told[-1] == "end succeeded 1.0"
+            assert (await done(b, job)).result == "done"
+
+
+async def test_a_job_is_cancelled_through_any_runner(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Running and in line; what cannot be cancelled is not asked for."""
+    async with (
+        process(shared, capacity=1) as (a, _),
+        process(shared, kinds=[STEPS]) as (b, _),
+    ):
+        first = await a.submit(forever)
+        await running(a, first)
+        second = await a.submit(nothing)
+        for job in (second, first):
+            asked = await b.cancel(job.id)
+            assert asked is not None
+            assert not asked.finished
+        assert (await done(b, second)).status == "cancelled"
+        assert (await done(b, first)).status == "cancelled"
+        assert (await b.cancel(first.id)) == await a.get(first.id)
+        steps = await a.submit(forever, kind=STEPS)
+        with pytest.raises(ValueError, match="cannot be cancelled"):
+            await b.cancel(steps.id)
+
+
+async def test_what_a_dead_runner_ran_is_interrupted(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """When its lease has run out and not before: children first, and the parent knows of them."""
+
+    async def parent(job: RunningJob) -> None:
+        await a.submit(forever, parent=job.id, job_id="child")
+        await trio.sleep_forever()
+
+    async with process(shared, kinds=[BATCH, JOB]) as (b, _):
+        async with process(shared, kinds=[BATCH, JOB]) as (a, wire):
+            job = await a.submit(parent, kind=BATCH, job_id="parent")
+            await running(a, job)
+            await trio.sleep(1)
+            wire.is_cut = True
+            cut_at = trio.current_time()
+            job = await done(b, job)
+            assert LEASE - 6 <= trio.current_time() - cut_at <= LEASE + 6
+            assert job.error == INTERRUPTED
+            (child,) = job.children.values()
+            assert child.error == INTERRUPTED
+            listed = await b.list()
+            assert [(each.id, each.status) for each in listed] == [
+                ("parent", "failed"),
+                ("child", "failed"),
+            ]
+        assert job == await b.get(job.id)
+
+
+async def test_a_runner_that_was_taken_for_dead_gives_up_what_is_lost(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """When it hears of it: its work is cancelled and says nothing more. Then it goes on."""
+    unwound = trio.Event()
+
+    async def work(job: RunningJob) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            unwound.set()
+
+    async with process(shared) as (b, _), process(shared) as (a, wire):
+        lost = await a.submit(work)
+        await running(a, lost)
+        wire.is_cut = True
+        lost = await done(b, lost)
+        assert not unwound.is_set()
+        wire.mend()
+        with trio.fail_after(1):
+            await unwound.wait()
+        kept = await a.submit(forever)
+        await trio.sleep(5 * LEASE)
+        assert await b.get(lost.id) == lost
+        found = await b.get(kept.id)
+        assert found is not None
+        assert found.status == "running"
+
+
+async def test_a_job_whose_work_can_be_done_again_is_taken(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """By one of the others, as it was left; what its old runner still says of its end is lost."""
+    runs: list[str] = []
+
+    async def again(job: RunningJob) -> str:
+        runs.append(job.now.owner)
+        assert job.now.parts == {"a": 1}
+        assert job.now.status == "running"
+        await trio.sleep(1)
+        return "again"
+
+    async def first(job: RunningJob) -> str:
+        await job.update("a", 1)
+        wire.is_cut = True
+        await trio.sleep(10 * LEASE)
+        return "first"
+
+    kinds: dict[str, Any] = {"again": {"job": again}}
+    async with process(shared, **kinds) as (b, _), process(shared, **kinds) as (c, _):
+        async with process(shared, **kinds) as (a, wire):
+            job = await a.submit(first)
+            job = await done(b, job)
+        assert job.result == "again"
+        assert job.owner in {b.id, c.id}
+        assert runs == [job.owner]
+        assert [step.status for step in job.steps] == ["pending", "running", "succeeded"]
+
+
+async def test_a_runner_that_is_left_gives_its_jobs_back(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Those that can be done again: another takes them at once. The others are interrupted."""
+
+    async def again(job: RunningJob) -> str:
+        await trio.lowlevel.checkpoint()
+        return "again"
+
+    other = JobKind(name="other")
+    kinds: dict[str, Any] = {"again": {"job": again}, "kinds": [JobKind(name="job"), other]}
+    async with process(shared, **kinds) as (b, _):
+        async with process(shared, capacity=1, **kinds) as (a, _):
+            jobs = [await a.submit(forever) for _ in range(3)]
+            interrupted = await a.submit(forever, kind=other)
+            await running(a, jobs[0])
+        left_at = trio.current_time()
+        for job in jobs:
+            assert (await done(b, job)).result == "again"
+        assert (await done(b, interrupted)).error == INTERRUPTED
+        assert trio.current_time() - left_at < 1
+
+
+async def test_a_job_that_was_to_be_cancelled_is_not_done_again(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Who takes it finds that out."""
+
+    async def stubborn(job: RunningJob) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5 * LEASE)
+
+    kinds: dict[str, Any] = {"again": {"job": nothing}}
+    async with process(shared, **kinds) as (b, _), process(shared, **kinds) as (a, wire):
+        job = await a.submit(stubborn)
+        await running(a, job)
+        await b.cancel(job.id)
+        wire.is_cut = True
+        with trio.fail_after(3 * LEASE):
+            finished = await b.wait_finished(job.id)
+        assert finished is not None
+        assert finished.status == "cancelled"
+        assert finished.owner == b.id
+
+
+async def test_an_id_is_one_job_on_all_runners(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Submitted to two at the same moment, its work is done once."""
+    runs = 0
+
+    async def work(job: RunningJob) -> int:
+        nonlocal runs
+        runs += 1
+        await trio.sleep(1)
+        return runs
+
+    async with process(shared) as (a, _), process(shared) as (b, _):
+        got: list[Job] = []
+
+        async def submit(runner: JobRunner) -> None:
+            got.append(await runner.submit(work, job_id="mine"))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(submit, a)
+            nursery.start_soon(submit, b)
+        assert got[0].owner == got[1].owner
+        await done(a, got[0])
+        assert (await b.submit(work, job_id="mine")).result == 1
+        assert runs == 1
+
+
+async def test_a_submission_that_is_cancelled_is_none_or_is_done(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """On a log that answers late nobody can know; but no job is left that nobody works on."""
+    async with process(shared) as (a, wire):
+        append = wire.append
+
+        async def late(topic: str, entries: Any, **options: Any) -> Any:
+            ids = await append(topic, entries, **options)
+            if topic == "jobs/mine":
+                await trio.sleep(1)
+            return ids
+
+        wire.append = late  # type: ignore[method-assign]
+        with trio.move_on_after(0.5) as scope:
+            await a.submit(nothing, job_id="mine")
+        assert scope.cancelled_caught
+        job = await a.submit(nothing, job_id="mine")
+        assert (await done(a, job)).status == "succeeded"
+        assert [step.status for step in (await done(a, job)).steps] == [
+            "pending",
+            "running",
+            "succeeded",
+        ]
+
+
+async def test_an_end_waits_for_its_log(
+    shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the log is away the job is not over, and when it is back, it is, with its result."""
+
+    async def work(job: RunningJob) -> str:
+        await trio.lowlevel.checkpoint()
+        wire.fails = 3
+        return "done"
+
+    async with process(shared) as (a, wire):
+        job = await done(a, await a.submit(work))
+        assert (job.status, job.result) == ("succeeded", "done")
+        assert caplog.text.count("the log does not take its end") == 3
+
+
+async def test_a_lease_that_cannot_be_renewed_is_tried_again(
+    shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One or two failures do no harm."""
+    async with process(shared) as (b, _), process(shared) as (a, wire):
+        job = await a.submit(forever)
+        await running(a, job)
+        wire.fails = 2
+        await trio.sleep(5 * LEASE)
+        assert caplog.text.count("its lease could not be renewed") == 2
+        found = await b.get(job.id)
+        assert found is not None
+        assert found.status == "running"
+
+
+async def test_a_list_that_cannot_be_written_harms_no_job(
+    shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is set right by the next status."""
+    async with process(shared) as (a, wire):
+        append = wire.append
+
+        async def refuse(topic: str, entries: Any, **options: Any) -> Any:
+            if topic == "jobs" and len(refused) < 2:
+                refused.append(topic)
+                raise OSError("the log is away")
+            return await append(topic, entries, **options)
+
+        refused: list[str] = []
+        wire.append = refuse  # type: ignore[method-assign]
+        job = await done(a, await a.submit(nothing))
+        assert caplog.text.count("is not known to all") == 2
+        assert [each.status for each in await a.list()] == [job.status] == ["succeeded"]
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+
+async def serve(path: str) -> None:
+    """Be a process that runs jobs on a file."""
+
+    async def work(job: RunningJob) -> None:
+        await job.update("pid", job.details)
+        await trio.sleep_forever()
+
+    async with (
+        open_sqlite_log(path, synchronous="normal") as log,
+        open_topics(log) as topics,
+        open_job_runner(topics, lease=1) as runner,
+    ):
+        await runner.submit(work, job_id="one", details=1)
+        await runner.submit(work, job_id="two", details=2)
+        await runner.wait_finished((await runner.submit(nothing, job_id="finished")).id)
+        print("running", flush=True)
+        await trio.sleep_forever()
+
+
+async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_path: Path) -> None:
+    """Another one sees them run, cancels one of them, and ends the other when the first is dead."""
+    path = str(tmp_path / "log")
+    command = [sys.executable, "-m", "tests.test_jobs_shared", path]
+    async with trio.open_nursery() as nursery:
+
+        async def start(task_status: trio.TaskStatus[trio.Process]) -> None:
+            await trio.run_process(
+                command, stdout=-1, check=False, cwd=WORKERS.parent.parent, task_status=task_status
+            )
+
+        with trio.fail_after(30):
+            other: trio.Process = await nursery.start(start)
+            assert other.stdout is not None
+            printed = b""
+            while not printed.endswith(b"\n"):
+                printed += await other.stdout.receive_some()
+            async with (
+                open_sqlite_log(path, synchronous="normal") as log,
+                open_topics(log) as topics,
+                open_job_runner(topics, lease=1) as runner,
+            ):
+                assert {job.id: job.status for job in await runner.list()} == {
+                    "one": "running",
+                    "two": "running",
+                    "finished": "succeeded",
+                }
+                await runner.cancel("one")
+                one = await runner.wait_finished("one")
+                assert one is not None
+                assert one.status == "cancelled"
+                async with runner.channel("two").subscribe() as changes:
+                    other.send_signal(signal.SIGKILL)
+                    events = [event async for event in changes]
+                assert events[-1].structure(JobChange).error == INTERRUPTED
+                two = await runner.get("two")
+                assert two is not None
+                assert two.parts == {"pid": 2}
+                finished = await runner.get("finished")
+                assert finished is not None
+                assert finished.status == "succeeded"
+
+
+if __name__ == "__main__":
+    trio.run(serve, sys.argv[1])
