@@ -185,6 +185,10 @@ class Queue:
             steps += self.change(old.dest_path, "index", now, cooldown=cooldown)
         return steps
 
+    def waits_for(self, path: str) -> bool:
+        """Whether what is at a path is going to be looked at anyway."""
+        return path in self._waiting
+
     def take(self, now: float) -> Step | None:
         """Begin to process the item that is due first, if one is."""
         busy = {path for work in self._working.values() for path in work.item.paths}
