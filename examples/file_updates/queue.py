@@ -91,14 +91,15 @@ class Step:
         item: The item after it.
         opcode: As what it is announced; None if it is not.
         status: The item's status in the announcement.
-        is_kept: Whether the item is to be stored; if not, it is to be forgotten.
+        is_kept: Whether the item is to be stored; if not, it is to be forgotten. ``None``: what is
+            stored of it holds.
         error: Why it failed.
     """
 
     item: Item
     opcode: Opcode | None
     status: str
-    is_kept: bool
+    is_kept: bool | None
     error: str | None = None
 
 
@@ -203,7 +204,7 @@ class Queue:
             del self._waiting[item.file_path]
             self._working[item.file_path] = _Work(item)
             return Step(
-                item=item, opcode="queue_item_processing", status="processing", is_kept=True
+                item=item, opcode="queue_item_processing", status="processing", is_kept=None
             )
         return None
 

@@ -582,7 +582,7 @@ async def test_a_database_that_cannot_be_written_ends_the_backend(
             await client.until("error", message=message)
             await trio.sleep_forever()
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: ASYNC401 # of each task that wrote
         await fill()
     assert caught.group_contains(sqlite3.OperationalError, match="full")
 
