@@ -41,7 +41,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         )
         assert process.stdout is not None
         first = process.stdout.readline()
-        assert first.startswith("Described at:"), (tmp_path / "log").read_text()
+        assert first.startswith("In a browser:"), (tmp_path / "log").read_text()
         yield Server(process, first.split()[-1].removesuffix("/openapi.json"))
         process.kill()
         process.wait()
