@@ -363,10 +363,23 @@ async def test_a_lease_that_cannot_be_renewed_is_tried_again(
         await running(a, job)
         wire.fails = 2
         await trio.sleep(5 * LEASE)
-        assert caplog.text.count("its lease could not be renewed") == 2
+        assert caplog.text.count("the log does not answer it") == 2
         found = await b.get(job.id)
         assert found is not None
         assert found.status == "running"
+
+
+async def test_a_finished_job_is_forgotten_when_the_log_is_back(
+    shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What fails meanwhile is tried again."""
+    async with process(shared, keep_finished=2) as (a, wire):
+        job = await done(a, await a.submit(nothing))
+        wire.fails = 2
+        await trio.sleep(10)
+        assert caplog.text.count("a finished job could not be forgotten") == 2
+        assert await a.get(job.id) is None
+        assert await a.list() == []
 
 
 async def test_a_list_that_cannot_be_written_harms_no_job(
