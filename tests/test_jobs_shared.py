@@ -338,6 +338,39 @@ async def test_a_submission_that_is_cancelled_is_none_or_is_done(
         ]
 
 
+async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Whoever submits it is told that the runner is closed, and nobody waits for the job."""
+    refused: list[type[Exception]] = []
+
+    async def submit(runner: JobRunner) -> None:
+        try:
+            await runner.submit(nothing, job_id="late")
+        except trio.ClosedResourceError as error:
+            refused.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        wire = Wire(shared)
+        async with open_topics(wire) as topics:
+            async with open_job_runner(topics) as runner:
+                append = wire.append
+
+                async def late(topic: str, entries: Any, **options: Any) -> Any:
+                    if topic == "jobs/late":
+                        await trio.sleep(5)
+                    return await append(topic, entries, **options)
+
+                wire.append = late  # type: ignore[method-assign]
+                nursery.start_soon(submit, runner)
+                await trio.sleep(1)
+            await trio.sleep(20)
+            assert refused == [trio.ClosedResourceError]
+            job = await runner.get("late")
+            assert job is not None
+            assert job.error == INTERRUPTED
+
+
 async def test_an_end_waits_for_its_log(
     shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
