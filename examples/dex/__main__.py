@@ -27,6 +27,7 @@ def started(url: str) -> list[str]:
     return [
         f"In a browser:  {url}/",
         f"In a terminal: curl {headers} -F file=@README.md {files}",
+        f"Described at:  {url}/openapi.json",
     ]
 
 
