@@ -212,6 +212,9 @@ class Requests:
         """Return whether a body follows, if the request is one that can be answered."""
         if not request.http_version.startswith(b"1."):
             raise Refused(505)
+        if request.method == b"CONNECT":
+            # Whatever an application answered, somebody in between could take it for a tunnel.
+            raise Refused(501)
         length, is_chunked = None, False
         for name, value in headers:
             if name == b"content-length":

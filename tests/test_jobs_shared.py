@@ -417,7 +417,9 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
     command = [sys.executable, "-m", "tests.test_jobs_shared", path]
     async with trio.open_nursery() as nursery:
 
-        async def start(task_status: trio.TaskStatus[trio.Process]) -> None:
+        async def start(  # noqa: ASYNC128 # run_process calls it
+            task_status: trio.TaskStatus[trio.Process],
+        ) -> None:
             await trio.run_process(
                 command, stdout=-1, check=False, cwd=WORKERS.parent.parent, task_status=task_status
             )

@@ -332,7 +332,7 @@ async def test_an_id_is_told_to_be_lost_whatever_the_clocks_say(failover: Failov
             now += 1000
             lost += await log.append("t", [entry("lost")])
         failover.turn()
-        now -= 10_000
+        now -= 20_000
         for _ in range(20):
             now += 700
             kept += await log.append("t", [entry("kept")])

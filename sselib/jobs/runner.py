@@ -140,7 +140,7 @@ class JobRunner:
             existing = None if job_id is None else await self.get(job_id)
             if existing is not None:
                 return existing
-            parent_writer = self._running(parent)
+            parent_writer = self._parent(parent)
             await self._make_room()
             if self._crew.is_closed:
                 raise trio.ClosedResourceError
@@ -349,12 +349,13 @@ class JobRunner:
 
     # ---- the jobs ----------------------------------------------------------------------------
 
-    def _running(self, job_id: str | None) -> Writer | None:
+    def _parent(self, job_id: str | None) -> Writer | None:
         if job_id is None:
             return None
-        if job_id not in self._crew.unfinished or self._crew.is_in_line(job_id):
+        writer = self._crew.unfinished.get(job_id)
+        if writer is None or writer.is_ending or self._crew.is_in_line(job_id):
             raise ValueError(f"no job that runs here, to be a parent: {job_id!r}")
-        return self._crew.unfinished[job_id]
+        return writer
 
     def _writer(
         self, job: Job, kind: JobKind, work: Work | None = None, parent: Writer | None = None

@@ -14,8 +14,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from .conftest import Client, Server, using
 
 Start = Callable[..., Server]
@@ -179,7 +177,7 @@ def test_a_kill_loses_no_queued_file(start_server: Start, tmp_path: Path) -> Non
 
 
 async def test_what_was_queued_is_done_without_a_first_look(tmp_path: Path, root: Path) -> None:
-    """An item that only the queue knows is worked on after a restart, with its id."""
+    """An item of the queue goes on after a restart, as what it was."""
     data = tmp_path / "data"
     async with using(data=data) as client:
         await client.watch(root)
@@ -190,4 +188,6 @@ async def test_what_was_queued_is_done_without_a_first_look(tmp_path: Path, root
         (restored,) = (await client.get("/api/queue/items"))["items"]
         assert restored["id"] == item["id"]
         await client.until("status_update")
-        assert (await client.get("/api/queue/status"))["total_items"] == 1
+        await client.ask("POST", "/api/queue/resume")
+        said = await client.until("queue_item_completed", id=item["id"])
+        assert [opcode for opcode, _ in said][:2] == ["queue_resumed", "queue_item_processing"]

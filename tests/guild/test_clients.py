@@ -48,8 +48,12 @@ def in_order(statuses: list[str]) -> bool:
     return "executing" in statuses and statuses == sorted(statuses, key=STATUSES.index)
 
 
-def test_curl_prints_what_happens_and_ends(server: Server, require_program: Require) -> None:
+@pytest.mark.parametrize("name", ["hypercorn", "sselib"])
+def test_curl_prints_what_happens_and_ends(
+    start_server: Start, require_program: Require, name: str
+) -> None:
     """The documented command, begun while the project waits, sees it from its first step on."""
+    server = start_server("--server", name)
     url = server.submit_behind(25)["sseUrl"]
     command = [require_program("curl"), "-sN", url, "-H", "Authorization: Bearer acc_demo"]
     done = subprocess.run(
