@@ -8,6 +8,7 @@ end), and the marks of Markdown are found by an expression that does not go back
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -82,6 +83,13 @@ def _text(content: bytes) -> str:
     return text
 
 
+def _decoded(content: bytes, encoding: str) -> str:
+    """Decode what says by itself how it is encoded."""
+    if codecs.lookup(encoding).name == "punycode":  # it takes minutes, and no file is
+        raise Unreadable(f"no file is encoded as {encoding}")
+    return content.decode(encoding)
+
+
 _MARKS: Final = re.compile(
     r"^[ \t]*(?:[#>]+|[-*+][ \t]|```.*|~~~.*)"  # what a line begins with
     r"|!?\[(?P<shown>[^\[\]\n]{0,300})\]\([^()\n]{0,2000}\)"  # a link or an image
@@ -104,8 +112,7 @@ _INLINE: Final = frozenset(
 
 def _html(content: bytes) -> str:
     declared = _CHARSET.search(content[:1024])
-    text = content.decode(declared[1].decode()) if declared else _text(content)
-
+    text = _decoded(content, declared[1].decode()) if declared else _text(content)
     reader = _Reader()
     parser = etree.HTMLParser(target=reader)
     parser.feed(text)
@@ -170,7 +177,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _python(content: bytes) -> str:
     encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-    text = content.decode(encoding)
+    text = _decoded(content, encoding)
     if "\0" in text:
         raise Unreadable("it is not Python: there is a NUL in it")
     return text
