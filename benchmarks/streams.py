@@ -233,7 +233,11 @@ def report(
         ],
         notes=[
             *notes,
-            *(["There is no C compiler: the client is slow."] if compiled("load.c") is None else []),
+            *(
+                ["There is no C compiler: the client is slow."]
+                if compiled("load.c") is None
+                else []
+            ),
         ],
         settings=settings,
     )
