@@ -270,7 +270,7 @@ class Failover:
     def replicate(self) -> None:
         """Have the second follow the first, and take over before what comes later reaches it."""
         self.new.ask("REPLICAOF", "127.0.0.1", str(self.old.port))
-        assert self.old.ask("WAIT", "1", "20000") == ":1\r\n"
+        self.new.until("sync: Finished with success")
         self.new.ask("REPLICAOF", "NO", "ONE")
 
     def turn(self) -> None:
