@@ -546,3 +546,56 @@ async def test_it_can_be_mounted_below_a_path() -> None:
     ):
         assert response.status == 200
         await response.read_body()
+
+
+def test_the_description_is_the_documented_one() -> None:
+    """What clients are generated from: names, tags, keys, and the two documented operations."""
+    info = DOCUMENT["info"]
+    assert (DOCUMENT["openapi"], info["title"], info["version"]) == (
+        "3.1.0",
+        "Document Understanding API",
+        "0.4.5",
+    )
+    assert DOCUMENT["servers"] == []
+    tags = [tag["name"] for tag in DOCUMENT["tags"]]
+    assert tags == ["Projects", "Files", "Parse", "Vector Stores", "Extract", "Research", "Jobs"]
+    assert DOCUMENT["security"] == [{"ApiKey": [], "AccountId": []}]  # both, not either
+    keys = DOCUMENT["components"]["securitySchemes"]
+    assert {name: (key["in"], key["name"]) for name, key in keys.items()} == {
+        "ApiKey": ("header", "x-api-key"),
+        "AccountId": ("header", "x-selected-account-id"),
+    }
+
+    path = "/v1/projects/{project_id}/jobs/{job_id}"
+    for name, item in ((path, "Get Job"), (f"{path}/updates", "Stream Job Updates")):
+        operation = DOCUMENT["paths"][name]["get"]
+        assert (operation["summary"], operation["tags"]) == (item, ["Jobs"])
+        assert "parameters" not in operation
+        parameters = DOCUMENT["paths"][name]["parameters"]
+        assert [(each["name"], each["in"], each["required"]) for each in parameters] == [
+            ("project_id", "path", True),
+            ("job_id", "path", True),
+        ]
+        refusal = operation["responses"]["422"]["content"]["application/json"]["schema"]
+        assert refusal == {"$ref": "#/components/schemas/HTTPValidationError"}
+    assert DOCUMENT["paths"][f"{path}/updates"]["get"]["operationId"] == (
+        "stream_job_updates_v1_projects__project_id__jobs__job_id__updates_get"
+    )
+
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["ValidationError"]["required"] == ["loc", "msg", "type"]
+    assert set(schemas["ValidationError"]["properties"]) == {"loc", "msg", "type", "input", "ctx"}
+    job = schemas["Job"]
+    assert job["required"] == ["id", "project_id", "operation", "status", "created_at"]
+    assert set(job["properties"]) == {
+        *("id", "project_id", "operation", "status", "created_at", "object", "source_id"),
+        *("correlation_id", "started_at", "completed_at", "result", "progress", "error", "history"),
+    }
+    assert job["properties"]["status"]["enum"] == [
+        *("pending", "running", "succeeded", "partially_succeeded", "failed", "cancelled"),
+    ]
+    assert job["properties"]["operation"]["enum"] == [
+        *("parse", "batch_parse", "extract", "research", "vector_store", "chunk"),
+        *("summarization", "create_index", "update_index"),
+    ]
+    assert job["properties"]["object"] == {"const": "job", "default": "job"}
