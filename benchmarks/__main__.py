@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from . import (
     burst,
+    charts,
     client,
     codec,
     connect,
@@ -41,7 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = names.add_parser(name, help=about, description=about)
         options.add_argument("--json", type=Path, metavar="FILE", help="write the report there too")
         benchmark.add_options(options)
+    drawing = names.add_parser("charts", help="draw what was written with --json")
+    drawing.add_argument("folder", type=Path, help="where the SVGs go")
+    drawing.add_argument("reports", type=Path, nargs="+", metavar="FILE")
     chosen = parser.parse_args(arguments)
+    if chosen.name == "charts":
+        charts.draw(chosen.folder, chosen.reports)
+        return
     report = BENCHMARKS[chosen.name].run(chosen)
     print(report.table())
     if chosen.json is not None:

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final
 
 from .measuring import Report, require_linux
-from .streams import KINDS, chosen, measured, report
+from .streams import chosen, measured, report
 
 STREAMS: Final = 500
 EVENTS: Final = 800  # less than what a channel keeps by default, so nobody lags

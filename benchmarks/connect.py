@@ -12,7 +12,7 @@ import argparse
 from typing import Final
 
 from .measuring import Report, require_linux
-from .streams import KINDS, chosen, measured, report
+from .streams import chosen, measured, report
 
 STREAMS: Final = 4000
 WARM_UP: Final = 100

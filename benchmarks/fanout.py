@@ -14,7 +14,7 @@ import argparse
 from typing import Final
 
 from .measuring import Report, require_linux
-from .streams import KINDS, chosen, measured, report
+from .streams import chosen, measured, report
 
 STREAMS: Final = 500
 RATE: Final = 10.0  # events per second
@@ -73,8 +73,8 @@ def run(options: argparse.Namespace) -> Report:
         found,
         ROWS,
         notes=[
-            f"{events * options.streams:,} deliveries by each; a core in use for more than 90 % "
-            "means that the server could not keep up.",
+            f"{events * options.streams:,} deliveries by each.",
+            "A core in use for more than 90 % means that the server could not keep up.",
             f"The client used {busiest:.0%} of its core at most.",
         ],
         settings={

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from .measuring import Report, require_linux
-from .streams import KINDS, chosen, measured, report
+from .streams import chosen, measured, report
 
 STREAMS: Final = 200
 SECONDS: Final = 20.0

@@ -27,7 +27,7 @@ import attrs
 
 from . import measuring
 from .measuring import ABSENT, PEERS_DIRECTORY, ROOT, Report, Row
-from .stream_servers import MARK
+from .stream_events import MARK
 
 HERE: Final = Path(__file__).parent
 BURST: Final = 50  # connections that are made at once
@@ -54,7 +54,7 @@ def _peer(name: str, *packages: str) -> Callable[[], Sequence[str] | None]:
     def command() -> Sequence[str] | None:
         python = measuring.peers_python(packages)
         if all((python.parent.parent / f"{package}.installed").exists() for package in packages):
-            return [str(python), "-m", "benchmarks.stream_servers", name]
+            return [str(python), "-m", "benchmarks.stream_peers", name]
         return None
 
     return command
@@ -233,7 +233,11 @@ def report(
         ],
         notes=[
             *notes,
-            *(["There is no C compiler: the client is slow."] if compiled("load.c") is None else []),
+            *(
+                ["There is no C compiler: the client is slow."]
+                if compiled("load.c") is None
+                else []
+            ),
         ],
         settings=settings,
     )

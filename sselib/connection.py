@@ -19,6 +19,7 @@ import logging
 from collections.abc import Awaitable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
+from sys import intern
 from time import time
 from typing import Any, Final
 from urllib.parse import unquote
@@ -221,8 +222,9 @@ class Connection:
         return {
             "type": "http",
             "asgi": _ASGI,
-            "http_version": request.http_version.decode("ascii"),
-            "method": request.method.decode("ascii"),
+            # Interned, for a stream holds its scope for as long as it is open.
+            "http_version": intern(request.http_version.decode("ascii")),
+            "method": intern(request.method.decode("ascii")),
             "scheme": self._scheme,
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,

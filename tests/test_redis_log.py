@@ -275,6 +275,23 @@ async def test_a_clock_before_the_epoch_gives_ids_nevertheless(server: RedisServ
         assert [id[:2] for id in ids] == [(1, 0), (1, 1)]
 
 
+async def test_an_entry_is_not_older_than_its_age(server: RedisServer) -> None:
+    """At the very millisecond it stays, whoever looks; after it, it goes."""
+    now = 1000
+    prefix, retention = next(_prefixes), Retention(age=0.01)
+    async with open_redis_log(
+        server.url, prefix=prefix, retention=retention, clock=lambda: now
+    ) as log:
+        ids = await log.append("t", [entry("1")])
+        now += 10
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == ids
+        ids += await log.append("t", [entry("2")])
+        await log.trim("t", retention)
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == ids
+        now += 1
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == ids[1:]
+
+
 async def test_a_million_entries_at_one_time_leave_their_run_no_further(
     server: RedisServer,
 ) -> None:

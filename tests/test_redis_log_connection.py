@@ -159,6 +159,23 @@ async def test_a_reply_larger_than_the_bound_ends_the_wire(
         await wire.receive()
 
 
+async def test_replies_that_come_in_pieces_do_not_add_up(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """The bound is for one reply, however many there are."""
+    monkeypatch.setattr(_wire, "MAX_REPLY_BYTES", 1000)
+    here, there = trio.testing.memory_stream_pair()
+    wire = Wire(here)
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(there.send_all, b"$300\r\n" + b"x" * 200)
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(0.01):
+                await wire.receive()
+            nursery.start_soon(there.send_all, b"x" * 100 + b"\r\n")
+            assert await wire.receive() == [b"x" * 300]
+
+
 # ---- callers -------------------------------------------------------------------------------------
 
 
