@@ -66,7 +66,8 @@ class EventChannel:
         window_entries: The most entries to keep framed for subscribers. ``None``: no bound.
         window_bytes: The most bytes of them. ``None``: no bound.
         render: Subscribers are given what this pure function makes of each event, some events or
-            none, instead of the event itself. It may not raise.
+            none, instead of the event itself. If it raises, that is logged, and they are given
+            none.
         on_change: For a log that is not of this process: called when the log has something new,
             so that somebody awaits :meth:`pull`. :func:`sselib.open_topics` does that.
 

@@ -15,6 +15,7 @@ between the two is in it.
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from typing import Final, Literal, Protocol, TypeAlias, get_args
@@ -35,8 +36,12 @@ IDS: Final[tuple[str, ...]] = get_args(Ids)
 Render: TypeAlias = Callable[[ServerSentEvent], Iterable[ServerSentEvent]]
 """Returns the events that subscribers are given for one that was published: some, or none.
 
-It is pure: the same events for the same one, and no error, which would be the publisher's.
+It is pure: the same events for the same one, and no error. One that is raised all the same is in
+the log ``sselib``, and its entry is rendered to nothing: publishers have no part in what readers
+make of their events.
 """
+
+_logger: Final = logging.getLogger("sselib")
 
 _ALL: Final = IDS.index("all")
 
@@ -60,8 +65,7 @@ class Frame:
         """
         before, block = b"", entry.content.block
         if render is not None:
-            (event,) = EventStreamDecoder(max_event_bytes=None).feed(block)
-            *others, block = [b"", *map(_encode_bare, render(event))]
+            *others, block = [b"", *_rendered(render, block)]
             before = b"".join(others)
         bare = before + block
         framed = bare
@@ -312,6 +316,16 @@ class Window:
         self.first += count
         del self.frames[:count]
         del self._ids[:count]
+
+
+def _rendered(render: Render, block: bytes) -> list[bytes]:
+    """Return the blocks of the events that an entry is rendered to."""
+    (event,) = EventStreamDecoder(max_event_bytes=None).feed(block)
+    try:
+        return [_encode_bare(each) for each in render(event)]
+    except Exception:
+        _logger.exception("an event of the type %r could not be rendered", event.event)
+        return []
 
 
 def _encode_bare(event: ServerSentEvent) -> bytes:

@@ -16,6 +16,7 @@ FLOORS = {
     "sselib/errors.py": 100,
     "sselib/events.py": 100,
     "sselib/codec.py": 100,
+    "sselib/lifecycle.py": 100,
     "sselib/http1.py": 100,
     "sselib/log/*": 98,
     "sselib/window.py": 94,

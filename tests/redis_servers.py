@@ -62,14 +62,11 @@ class RedisServer:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        assert self.process.stdout is not None
-        said = []
-        for line in self.process.stdout:
-            said.append(line)
-            if "eady to accept connections" in line:
-                return
-        self.kill()
-        raise AssertionError(f"it ended: {''.join(said)}")
+        try:
+            self.until("eady to accept connections")
+        except AssertionError:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """Kill it as a crash does."""
@@ -79,6 +76,17 @@ class RedisServer:
             assert self.process.stdout is not None
             self.process.stdout.close()
             self.process = None
+
+    def until(self, words: str) -> None:
+        """Read what it logs up to a line with these words."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        said = []
+        for line in self.process.stdout:
+            said.append(line)
+            if words in line:
+                return
+        raise AssertionError(f"it ended: {''.join(said)}")
 
     def ask(self, *command: str) -> str:
         """Send one command on a connection of its own, and return the first bytes of the reply."""

@@ -408,14 +408,24 @@ async def test_an_event_is_rendered_once_for_all_subscribers() -> None:
     assert calls == ["1"]
 
 
-@pytest.mark.parametrize("wrong", [{"id": "1"}, {"retry": 1}])
-async def test_rendered_events_have_neither_id_nor_retry(wrong: dict[str, Any]) -> None:
-    """Ids are the log's, and retry is the stream's."""
-    channel = EventChannel(render=lambda _: [ServerSentEvent("", **wrong)])
+@pytest.mark.parametrize("wrong", [{"id": "1"}, {"retry": 1}, {"data": 1}])
+async def test_what_cannot_be_rendered_is_nothing_and_is_logged(
+    wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ids are the log's, and retry is the stream's; and publishers never see a reader's bug."""
+
+    def render(event: ServerSentEvent) -> list[ServerSentEvent]:
+        fields = {"data": event.data} | (wrong if event.data == "1" else {})
+        return [ServerSentEvent("before"), ServerSentEvent(**fields)]
+
+    channel = EventChannel(render=render)
     await channel.publish(event(1), key="a")
-    with pytest.raises(ValueError, match="no id and no retry"):
-        async with channel.subscribe():
-            pass
+    await channel.publish(event(2), key="b")
+    async with channel.subscribe() as events:
+        await channel.publish(event(1))
+        await channel.publish(event(3), end=True)
+        assert await all_of(events) == ["before", "2", "before", "3"]
+    assert caplog.text.count("of the type 'message' could not be rendered") == 2
 
 
 async def test_each_render_has_its_own_channel_of_a_topic() -> None:

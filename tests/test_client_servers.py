@@ -25,6 +25,7 @@ from sselib import (
     open_event_source,
 )
 from sselib.http1 import encode_chunk
+from sselib.registry import StreamRegistry
 
 from .scripted import AT_ONCE, NO_CONTENT, OPEN, in_memory, on_socket, redirect, stream, then_stay
 from .servers import SERVERS, SOON, Application, load, serving
@@ -109,6 +110,42 @@ async def test_a_server_that_is_replaced(server: Any) -> None:
         async with serving(server, app, port=port):
             assert (await source.receive()).data == "two"
     assert {each.reason for each in interruptions} <= {"cut", "ended", "unreachable"}
+
+
+async def test_a_server_that_drains(server: Any) -> None:
+    """A server that drains says when to come back, and who does finds its successor."""
+    app = Application()
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/events"
+    interruptions: list[Interruption] = []
+    lost = trio.CancelScope()
+
+    def tell(interruption: Interruption) -> None:
+        interruptions.append(interruption)
+        lost.cancel()
+
+    policy = RetryPolicy(backoff=0.05, max_backoff=0.05)
+    async with (
+        soon(),
+        open_event_source(url, policy=policy, on_interruption=tell) as source,
+    ):
+        registry = StreamRegistry(drain_window=0.3)
+        async with serving(server, app, port=port, registry=registry) as served:
+            await source.wait_open()
+            await app.channel.publish(ServerSentEvent("one"))
+            assert (await source.receive()).data == "one"
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(served.drain)
+                with lost:
+                    await source.receive()
+        assert interruptions[0].reason == "ended"
+        assert source.reconnection_time is not None
+        assert interruptions[0].wait is not None
+        assert interruptions[0].wait >= source.reconnection_time / 1000
+        await app.channel.publish(ServerSentEvent("two"))
+        async with serving(server, app, port=port):
+            assert (await source.receive()).data == "two"
 
 
 async def test_heartbeats_keep_a_connection(server: Any) -> None:

@@ -871,6 +871,8 @@ async def test_the_list_is_a_topic_that_can_be_followed() -> None:
         {"keep_finished": -1},
         {"keep_finished": float("inf")},
         {"keep_finished": float("nan")},
+        {"lease": 0},
+        {"lease": float("inf")},
         {"kinds": [JobKind(name="a"), JobKind(name="a", one_state=True)]},
     ],
 )

@@ -338,6 +338,39 @@ async def test_a_submission_that_is_cancelled_is_none_or_is_done(
         ]
 
 
+async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Whoever submits it is told that the runner is closed, and nobody waits for the job."""
+    refused: list[type[Exception]] = []
+
+    async def submit(runner: JobRunner) -> None:
+        try:
+            await runner.submit(nothing, job_id="late")
+        except trio.ClosedResourceError as error:
+            refused.append(type(error))
+
+    async with trio.open_nursery() as nursery:
+        wire = Wire(shared)
+        async with open_topics(wire) as topics:
+            async with open_job_runner(topics) as runner:
+                append = wire.append
+
+                async def late(topic: str, entries: Any, **options: Any) -> Any:
+                    if topic == "jobs/late":
+                        await trio.sleep(5)
+                    return await append(topic, entries, **options)
+
+                wire.append = late  # type: ignore[method-assign]
+                nursery.start_soon(submit, runner)
+                await trio.sleep(1)
+            await trio.sleep(20)
+            assert refused == [trio.ClosedResourceError]
+            job = await runner.get("late")
+            assert job is not None
+            assert job.error == INTERRUPTED
+
+
 async def test_an_end_waits_for_its_log(
     shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -363,10 +396,23 @@ async def test_a_lease_that_cannot_be_renewed_is_tried_again(
         await running(a, job)
         wire.fails = 2
         await trio.sleep(5 * LEASE)
-        assert caplog.text.count("its lease could not be renewed") == 2
+        assert caplog.text.count("the log does not answer it") == 2
         found = await b.get(job.id)
         assert found is not None
         assert found.status == "running"
+
+
+async def test_a_finished_job_is_forgotten_when_the_log_is_back(
+    shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What fails meanwhile is tried again."""
+    async with process(shared, keep_finished=2) as (a, wire):
+        job = await done(a, await a.submit(nothing))
+        wire.fails = 2
+        await trio.sleep(10)
+        assert caplog.text.count("a finished job could not be forgotten") == 2
+        assert await a.get(job.id) is None
+        assert await a.list() == []
 
 
 async def test_a_list_that_cannot_be_written_harms_no_job(
@@ -402,7 +448,7 @@ async def serve(path: str) -> None:
     async with (
         open_sqlite_log(path, synchronous="normal") as log,
         open_topics(log) as topics,
-        open_job_runner(topics, lease=1) as runner,
+        open_job_runner(topics, lease=3) as runner,
     ):
         await runner.submit(work, job_id="one", details=1)
         await runner.submit(work, job_id="two", details=2)
@@ -417,7 +463,9 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
     command = [sys.executable, "-m", "tests.test_jobs_shared", path]
     async with trio.open_nursery() as nursery:
 
-        async def start(task_status: trio.TaskStatus[trio.Process]) -> None:
+        async def start(  # noqa: ASYNC128 # run_process calls it
+            task_status: trio.TaskStatus[trio.Process],
+        ) -> None:
             await trio.run_process(
                 command, stdout=-1, check=False, cwd=WORKERS.parent.parent, task_status=task_status
             )
@@ -431,7 +479,7 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
             async with (
                 open_sqlite_log(path, synchronous="normal") as log,
                 open_topics(log) as topics,
-                open_job_runner(topics, lease=1) as runner,
+                open_job_runner(topics, lease=3) as runner,
             ):
                 assert {job.id: job.status for job in await runner.list()} == {
                     "one": "running",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
+import pytest
 import trio
 
 from sselib import MemoryLog, Retention
 from sselib.log import PAGE_BYTES, PAGE_ENTRIES, EntryId, EventLog, Head, NewEntry, Page, Snapshot
-from sselib.testing.log_contract import EventLogContract
+from sselib.testing.log_contract import DurableLogContract, EventLogContract
 
 
 class TestMemoryLog(EventLogContract):
@@ -79,3 +81,14 @@ class TestDistantLog(EventLogContract):
     ) -> AsyncIterator[EventLog]:
         """A new one."""
         yield DistantLog(MemoryLog(clock=clock, retention=retention, max_keys=max_keys))
+
+
+def test_a_contract_without_a_log_says_what_is_missing() -> None:
+    """Where a log is kept, and how it is opened."""
+    options: dict[str, Any] = {"clock": lambda: 1, "retention": Retention(), "max_keys": 1}
+    with pytest.raises(TypeError, match="how its log is opened"):
+        EventLogContract().open_log(**options)
+    with pytest.raises(TypeError, match="where its log is kept"):
+        DurableLogContract().open_store()
+    with pytest.raises(TypeError, match="how its log is opened"):
+        DurableLogContract().open_log_in("store", **options)

@@ -242,7 +242,7 @@ async def test_tail_as_a_process() -> None:
         assert running.process.returncode == 130
 
 
-async def test_nobody_reads() -> None:
+async def test_nobody_reads(require_program: Callable[..., str]) -> None:
     """When what it writes is read by nobody any more, the process ends and says nothing."""
     command = (
         f"{sys.executable} -m sselib tail --json $URL 2>&1 | head -n 1; echo ${{PIPESTATUS[0]}}"
@@ -256,7 +256,9 @@ async def test_nobody_reads() -> None:
     async with on_socket(flood) as (scripted, _):
         with trio.fail_after(SOON):
             done = await trio.run_process(
-                ["bash", "-c", command], capture_stdout=True, env={"URL": scripted.url}
+                [require_program("bash"), "-c", command],
+                capture_stdout=True,
+                env={"URL": scripted.url},
             )
     assert done.stdout.decode().splitlines()[1:] == ["141"]
 

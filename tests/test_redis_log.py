@@ -23,7 +23,7 @@ from sselib import (
     TopicFull,
     open_topics,
 )
-from sselib.log import ORIGIN, EntryId, EventLog, check_append, redis
+from sselib.log import ORIGIN, EntryId, EventLog, Head, check_append, redis
 from sselib.log.redis import RedisLog, RedisRefused, open_redis_log
 from sselib.log.redis._connection import Connection
 from sselib.log.redis._server import Server
@@ -74,7 +74,7 @@ def programs() -> st.SearchStrategy[list[tuple[Any, ...]]]:
         | append
         | append
         | st.tuples(st.just("trim"), topic, retentions())
-        | st.tuples(st.just("clock"), st.integers(-60, 60))
+        | st.tuples(st.just("clock"), st.integers(-60, 60) | st.sampled_from([10, 40, 41]))
         | st.tuples(st.just("delete"), topic),
         min_size=1,
         max_size=30,
@@ -123,7 +123,7 @@ async def everything(log: EventLog, topic: str, ids: set[tuple[int, int]]) -> An
         if head.floor <= whole <= head.last:
             found.append(await log.has(topic, whole))
         found.append(await log.has(topic, EntryId(*id, "other")))
-        for limit, size in ((1, 1000), (2, 20), (1000, 1000)):
+        for limit, size in ((1, 1000), (2, 22), (1000, 1000)):
             page = await log.read(topic, whole, limit=limit, max_bytes=size)
             assert page.head == head
             found.append([(each.id[:2], each.content) for each in page.entries])
@@ -166,6 +166,40 @@ async def test_it_does_what_the_memory_log_does(
             for topic in TOPICS:
                 assert await everything(log, topic, ids) == await everything(memory, topic, ids)
             assert await log.topics() == await memory.topics()
+
+
+GONE = {"remove": True}
+
+
+@pytest.mark.parametrize("live", [[], ["k"], ["j"]], ids=str)
+@pytest.mark.parametrize(
+    "batch",
+    [
+        [{"key": "k"}, {"key": "k"}],
+        [{"key": "k"}, {"key": "k", **GONE}, {"key": "j"}],
+        [{"key": "k", **GONE}, {"key": "k", **GONE}, {"key": "i"}],
+        [{"key": "k"}, {"key": "j"}],
+        [{"key": "k"}, {"key": "j"}, {"key": "k", **GONE}],
+        [{"key": "k"}, {"key": "j"}, {"end": True, "clear": True}],
+        [{"key": "k"}, {"key": "j"}, {"end": True}],
+    ],
+    ids=str,
+)
+async def test_a_batch_may_hold_the_keys_that_are_live_after_it(
+    server: RedisServer, live: list[str], batch: list[dict[str, Any]]
+) -> None:
+    """A key counts once, whatever the batch does with it: as in memory."""
+    memory = MemoryLog(max_keys=1)
+    async with open_redis_log(server.url, prefix=next(_prefixes), max_keys=1) as log:
+        found = []
+        for each in (log, memory):
+            if live:
+                await each.append("t", [entry("0", key=key) for key in live])
+            what = await outcome(
+                each, ("append", "t", [entry("1", **says) for says in batch], None)
+            )
+            found.append(what if what is TopicFull else len(what))
+    assert found[0] == found[1]
 
 
 async def test_a_page_holds_something(server: RedisServer) -> None:
@@ -213,6 +247,80 @@ async def say_how_far_it_is(url: str) -> None:
         channel = topics.channel("job 1")
         event = ServerSentEvent("40 %", event="progress")
         await channel.publish(event, key="progress", coalesce=True)
+
+
+async def test_a_repeated_deletion_spares_a_topic_made_anew(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It deletes what was there when it was called, however often it has to be sent."""
+    async with open_redis_log(server.url, prefix=next(_prefixes)) as log:
+        await log.append("t", [entry("old")])
+        head = await log.head("t")
+        await log.delete("t")
+        (id,) = await log.append("t", [entry("new")])
+
+        async def as_it_was(topic: str) -> Head | None:
+            await trio.lowlevel.checkpoint()
+            return head
+
+        monkeypatch.setattr(log, "head", as_it_was)
+        await log.delete("t")
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == [id]
+
+
+async def test_a_clock_before_the_epoch_gives_ids_nevertheless(server: RedisServer) -> None:
+    """The earliest there are."""
+    async with open_redis_log(server.url, prefix=next(_prefixes), clock=lambda: -5) as log:
+        ids = await log.append("t", [entry("1"), entry("2")])
+        assert [id[:2] for id in ids] == [(1, 0), (1, 1)]
+
+
+async def test_an_entry_is_not_older_than_its_age(server: RedisServer) -> None:
+    """At the very millisecond it stays, whoever looks; after it, it goes."""
+    now = 1000
+    prefix, retention = next(_prefixes), Retention(age=0.01)
+    async with open_redis_log(
+        server.url, prefix=prefix, retention=retention, clock=lambda: now
+    ) as log:
+        ids = await log.append("t", [entry("1")])
+        now += 10
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == ids
+        ids += await log.append("t", [entry("2")])
+        await log.trim("t", retention)
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == ids
+        now += 1
+        assert [each.id for each in (await log.read("t", ORIGIN)).entries] == ids[1:]
+
+
+async def test_a_million_entries_at_one_time_leave_their_run_no_further(
+    server: RedisServer,
+) -> None:
+    """Then the time goes on by a millisecond: the next million belongs to another run."""
+    prefix = next(_prefixes)
+    async with open_redis_log(server.url, prefix=prefix, clock=lambda: 1000) as log:
+        await log.append("t", [entry("1")])
+        server.ask("HSET", f"{prefix}:{{t}}", "last", "1000-999998")
+        ids = await log.append("t", [entry("2"), entry("3")])
+        assert [id[:2] for id in ids] == [(1000, 999_999), (1001, 0)]
+        assert await log.has("t", ids[0])
+        assert await log.has("t", ids[1])
+
+
+async def test_runs_before_the_floor_are_forgotten(server: RedisServer) -> None:
+    """What a topic knows of the past is bounded, and its state from then can still be read."""
+    prefix = next(_prefixes)
+    retention = Retention(entries=1)
+    async with open_redis_log(server.url, prefix=prefix, retention=retention) as log:
+        ids = await log.append("t", [entry("state", key="k")])
+        for number in range(20):
+            server.ask("HSET", f"{prefix}:{{t}}", "reign", "another")
+            ids += await log.append("t", [entry(str(number))])
+        assert server.ask("HGET", f"{prefix}:{{t}}", "runs").count(";") == 2
+        assert [await log.has("t", id) for id in ids] == [False] * 19 + [True] * 2
+        page = await log.read("t", ids[0])
+        assert [each.id for each in page.entries] == ids[-1:]
+        assert page.head is not None
+        assert page.head.floor == ids[-2]
 
 
 async def test_what_the_docs_show(server: RedisServer) -> None:

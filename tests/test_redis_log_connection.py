@@ -159,6 +159,23 @@ async def test_a_reply_larger_than_the_bound_ends_the_wire(
         await wire.receive()
 
 
+async def test_replies_that_come_in_pieces_do_not_add_up(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    """The bound is for one reply, however many there are."""
+    monkeypatch.setattr(_wire, "MAX_REPLY_BYTES", 1000)
+    here, there = trio.testing.memory_stream_pair()
+    wire = Wire(here)
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(there.send_all, b"$300\r\n" + b"x" * 200)
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(0.01):
+                await wire.receive()
+            nursery.start_soon(there.send_all, b"x" * 100 + b"\r\n")
+            assert await wire.receive() == [b"x" * 300]
+
+
 # ---- callers -------------------------------------------------------------------------------------
 
 
@@ -241,6 +258,27 @@ async def test_what_was_not_answered_is_asked_again_in_the_old_order(
         await peer.say(answers)
         await wait_all_tasks_blocked()
         assert [one.result, two.result, four.result, five.result] == [b"A", b"2", b"4", b"5"]
+
+
+async def test_what_is_given_up_between_two_connections_is_not_asked_again(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """It was sent once, and nobody waits for it any more."""
+    async with serving() as server, trio.open_nursery() as nursery:
+        peer = await server.accept()
+        one, two = await call(nursery, server.connection, b"1", b"2")
+        await peer.arguments(2)
+        server.errors = [OSError("away")] * 5
+        await peer.close()
+        await wait_all_tasks_blocked()
+        assert len(server.attempts) > 1
+        one.scope.cancel()
+        mock_clock.autojump_threshold = 0
+        peer = await server.accept()
+        assert (await echoes(peer)).replace(b"+PING\r\n", b"") == b"+2\r\n"
+        await peer.say(b"+B\r\n+PONG\r\n")
+        await wait_all_tasks_blocked()
+        assert two.result == b"B"
 
 
 @pytest.mark.parametrize(
@@ -372,12 +410,18 @@ async def test_a_server_that_is_away_is_tried_often(autojump_clock: object) -> N
         assert min(gaps[10:]) >= 0.125
 
 
-async def test_a_server_that_hangs_up_at_once_is_not_stormed(autojump_clock: object) -> None:
-    """Connecting alone is no success: the pauses grow until something was answered."""
+@pytest.mark.parametrize("says", [b"", PONG], ids=["nothing", "PONG"])
+async def test_a_server_that_hangs_up_at_once_is_not_stormed(
+    says: bytes, autojump_clock: object
+) -> None:
+    """Connecting alone is no success: the pauses grow until a caller was answered."""
     async with serving() as server, trio.open_nursery() as nursery:
-        (one,) = await call(nursery, server.connection, b"1")
         for _ in range(20):
-            await (await server.accept()).close()
+            peer = await server.accept()
+            await peer.stream.receive_some()
+            await peer.say(says)
+            await peer.close()
+        (one,) = await call(nursery, server.connection, b"1")
         gaps = server.attempts[-1] - server.attempts[-2]
         assert gaps >= 0.125
         peer = await server.accept()
@@ -475,10 +519,10 @@ async def test_going_and_coming_is_logged(
         await server.accept()
         await wait_all_tasks_blocked()
     assert [record.getMessage() for record in caplog.records] == [
-        "no connection to redis://test: away",
-        "connected to redis://test",
-        "no connection to redis://test: the server closed the connection",
-        "connected to redis://test",
+        "no connection for commands to redis://test: away",
+        "connected for commands to redis://test",
+        "no connection for commands to redis://test: the server closed the connection",
+        "connected for commands to redis://test",
     ]
 
 

@@ -24,7 +24,7 @@ from sselib.log import ORIGIN, Entry, EntryId, EventLog, resume
 from sselib.log.redis import RedisLog, RedisRefused, open_redis_log
 from sselib.subscription import Subscription
 
-from .redis_servers import PROGRAMS, RedisServer, publisher, redis_server
+from .redis_servers import PROGRAMS, RedisServer, free_port, publisher, redis_server
 
 # Everything acknowledged is on disk.
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -252,6 +252,8 @@ class Failover:
         self.old = RedisServer(program, directory / "old")
         self.new = RedisServer(program, directory / "new")
         for server in (self.old, self.new):
+            server.port = free_port()
+            server.options = ("--repl-diskless-sync-delay", "0")
             server.start()
         self.link.symlink_to(self.old.socket)
         self.url = f"unix://{self.link}"
@@ -264,6 +266,12 @@ class Failover:
             (self.old.directory / "dump.rdb").read_bytes()
         )
         self.new.start()
+
+    def replicate(self) -> None:
+        """Have the second follow the first, and take over before what comes later reaches it."""
+        self.new.ask("REPLICAOF", "127.0.0.1", str(self.old.port))
+        self.new.until("sync: Finished with success")
+        self.new.ask("REPLICAOF", "NO", "ONE")
 
     def turn(self) -> None:
         """Lose the first, and have the second take over."""
@@ -321,6 +329,20 @@ async def test_ids_of_a_lost_tail_are_told_from_all_others(failover: Failover) -
         assert {await outcome(log, id) for id in kept + lost + more} == {"foreign"}
 
 
+async def test_a_replica_that_takes_over_begins_a_run(failover: Failover) -> None:
+    """A real one, which was given the same replication id as the server that it followed."""
+    async with open_redis_log(failover.url) as log:
+        kept = await log.append("t", [entry("1")])
+        await trio.to_thread.run_sync(failover.replicate)
+        lost = await log.append("t", [entry("2"), entry("3")])
+        failover.turn()
+        assert {await outcome(log, id) for id in lost} == {"ahead"}
+        kept += await log.append("t", [entry("4")])
+        assert {await outcome(log, id) for id in kept} == {"resumed"}
+        assert {await outcome(log, id) for id in lost} == {"rewritten"}
+        assert [text(each) for each in await all_of(log, "t")] == ["1", "4"]
+
+
 async def test_an_id_is_told_to_be_lost_whatever_the_clocks_say(failover: Failover) -> None:
     """Also if the clock of the server that takes over is behind, and the lost ids lie between."""
     now = 1_000_000
@@ -332,7 +354,7 @@ async def test_an_id_is_told_to_be_lost_whatever_the_clocks_say(failover: Failov
             now += 1000
             lost += await log.append("t", [entry("lost")])
         failover.turn()
-        now -= 10_000
+        now -= 20_000
         for _ in range(20):
             now += 700
             kept += await log.append("t", [entry("kept")])

@@ -349,6 +349,40 @@ async def test_the_write_ahead_log_is_bounded(path: Path, monkeypatch: pytest.Mo
     assert max(sizes) < 200_000
 
 
+async def test_who_reads_for_long_holds_up_nobody(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The write-ahead log grows meanwhile, and is cut when it can be."""
+    monkeypatch.setattr(file, "MAX_WAL_BYTES", 100_000)
+    async with open_sqlite_log(path, synchronous="normal") as log:
+        await log.append("t", [entry("0")])
+        with closing(sqlite3.connect(path, isolation_level=None)) as tool:
+            tool.execute("BEGIN")
+            before = tool.execute("SELECT count(*) FROM entry").fetchall()
+            with trio.fail_after(50):
+                for _ in range(50):
+                    await log.append("t", [entry("x" * 10_000)])
+            assert tool.execute("SELECT count(*) FROM entry").fetchall() == before
+            assert Path(f"{path}-wal").stat().st_size > 200_000
+            tool.execute("COMMIT")
+        await log.append("t", [entry("x")])
+        assert Path(f"{path}-wal").stat().st_size < 100_000
+
+
+async def test_a_new_file_is_made_once(path: Path) -> None:
+    """However many processes come to it at the same moment."""
+
+    async def publish(number: int) -> None:
+        async with open_sqlite_log(path) as log:
+            await log.append("t", [entry(str(number))])
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(publish, number)
+    async with open_sqlite_log(path) as log:
+        assert len((await log.read("t", ORIGIN)).entries) == 8
+
+
 async def test_what_is_committed_is_acknowledged_whatever_comes_after(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,37 +1,38 @@
 """Compare two drawings from a terminal: ``python examples/bedrock/client.py URL old.png new.png``.
 
-All that a client needs is in ``follow``: lines that begin with ``data: `` are JSON, and a stream
-that ends without a terminal event is opened again. It needs ``pip install requests``.
+All that a client of the stream needs is in ``follow``. One that ends without a terminal event is
+opened again, which ``until`` asks for. It needs ``pip install requests``.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import requests
+import trio
+
+from sselib import RetryPolicy, open_event_source
 
 KEY = {"Authorization": "Bearer sk_demo"}
 DONE = ("completed", "failed", "canceled")
 SECONDS = 60  # a server that says nothing for four heartbeats is gone
 
 
-def follow(url: str, job_id: str) -> Iterator[tuple[str, Any]]:
-    """Yield each event of a job, by its name, up to the terminal one."""
-    event = ""
-    while event not in DONE:
-        response = requests.get(
-            f"{url}/jobs/{job_id}/stream", headers=KEY, stream=True, timeout=SECONDS
-        )
-        response.raise_for_status()
-        for line in response.iter_lines():
-            if line.startswith(b"event: "):
-                event = line[7:].decode()
-            elif line.startswith(b"data: "):
-                yield event, json.loads(line[6:])
+async def follow(url: str, job_id: str) -> dict[str, Any]:
+    """Print each event of a job, up to the terminal one, and return what that says."""
+    data: dict[str, Any] = {}
+    async with open_event_source(
+        f"{url}/jobs/{job_id}/stream",
+        headers=KEY,
+        policy=RetryPolicy(idle_timeout=SECONDS),
+        until=lambda event: event.event in DONE,
+    ) as source:
+        async for event in source:
+            data = event.json()
+            print(f"[{event.event}] {data.get('message', data['status'])}", flush=True)
+    return data
 
 
 def upload(url: str, path: Path) -> str:
@@ -56,12 +57,11 @@ def main() -> None:
     }
     response = requests.post(f"{url}/compare", json=body, headers=KEY, timeout=SECONDS)
     response.raise_for_status()
-    for event, data in follow(url, response.json()["job_id"]):
-        print(f"[{event}] {data.get('message', data['status'])}", flush=True)
-        for change in data.get("results", {}).get("changes", ()):
-            print(f"{change['severity']}: {change['description']}, {change['bounds']}")
-        if "error" in data:
-            sys.exit(data["error"]["message"])
+    data = trio.run(follow, url, response.json()["job_id"])
+    for change in data.get("results", {}).get("changes", ()):
+        print(f"{change['severity']}: {change['description']}, {change['bounds']}")
+    if "error" in data:
+        sys.exit(data["error"]["message"])
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ job are its trace spans, each by its id. Everything here is a table or a pure fu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final
 
 from sselib import Job, JobChange, JobKind, Lifecycle, ServerSentEvent
@@ -43,32 +44,37 @@ KINDS: Final = (PARSE, CHUNK, BATCH)
 
 
 def render(change: JobChange) -> Iterator[ServerSentEvent]:
-    """Yield what the updates stream says of a change: spans, status and the end, no more."""
+    """Yield what the updates stream says of a change: spans, status and the end, no more.
+
+    The last status is told with the end, which carries the whole job and so the counters.
+    """
     about: dict[str, Any] = {"job_id": change.job_id, "status": change.status}
     if change.what == "part":
         yield ServerSentEvent.of_json(change.value, event="trace_update")
-    elif change.what == "status":
-        if change.counts:
-            about["progress"] = counters(change.counts)
-        if change.error is not None:
-            about["error"] = change.error.message
+    elif change.what == "status" and not SEVERAL.is_final(change.status):
         yield ServerSentEvent.of_json(about, event="job_status")
     elif change.what == "end":
+        told = dict(about)
+        if change.record is not None and change.kind == BATCH.name:
+            told["progress"] = progress(change.record)
+        if change.error is not None:
+            told["error"] = change.error.message
+        yield ServerSentEvent.of_json(told, event="job_status")
         yield ServerSentEvent.of_json(about, event="done")
 
 
-def counters(counts: Mapping[str, int], total: int | None = None) -> dict[str, int]:
-    """Return the counters of a batch. There is none for who runs: they count as pending."""
-    ended = {name: counts.get(name, 0) for name in _ENDS}
-    if total is None:
-        total = sum(counts.values())
-    return {"total": total, **ended, "pending": total - sum(ended.values())}
-
-
 def progress(job: Job) -> dict[str, int]:
-    """Return the counters of a batch as it is, for all of its documents."""
-    statuses = [child.status for child in job.children.values()]
-    return counters({name: statuses.count(name) for name in _ENDS}, len(job.details["source_ids"]))
+    """Return the counters of a batch, which add up to its documents.
+
+    There is none for those that run: they count as pending. Those that a batch had not come to
+    when it was over are cancelled.
+    """
+    statuses = Counter(child.status for child in job.children.values())
+    total = len(job.details["source_ids"])
+    counts = {"total": total, **{name: statuses[name] for name in _ENDS}, "pending": 0}
+    left = total - sum(statuses[name] for name in _ENDS)
+    counts["cancelled" if job.finished else "pending"] += left
+    return counts
 
 
 def resource(job: Job) -> dict[str, Any]:

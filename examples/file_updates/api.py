@@ -19,12 +19,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from sselib import EventStream
 from sselib.stream import ASGIApp
 
+from ..page import page_routes
 from . import index
 from .backend import Backend
 from .queue import Item, ItemInProcess, UnknownItem
@@ -68,7 +68,7 @@ def routes(backend: Backend, updates: EventStream) -> ASGIApp:
                 for path, methods in endpoints
                 for slash in ("", "/")
             ),
-            Mount("/", StaticFiles(directory=_PAGE, html=True)),
+            *page_routes(_PAGE),
         ],
         exception_handlers={HTTPException: _error},
     )
@@ -158,9 +158,9 @@ class _API:
         try:
             await self._backend.remove_item(id)
         except UnknownItem:
-            return _outcome(404, f"Queue item {id!r} not found")
+            return _outcome(404, f"Queue item {id!r} not found")  # noqa: ASYNC910 # it had its turn
         except ItemInProcess:
-            return _outcome(409, f"Queue item {id!r} is being processed")
+            return _outcome(409, f"Queue item {id!r} is being processed")  # noqa: ASYNC910 # as above
         return _outcome(200, "Queue item removed")
 
     async def pause(self, _: Request, *, paused: bool) -> ASGIApp:

@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Final
-from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -42,7 +41,7 @@ CLIENT_BACKLOG: Final = 1000  # updates that a client may fall behind before it 
 _HOSTS: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class FileUpdates:
     """The ASGI application, while it is open. It may be mounted below another path."""
 
@@ -145,9 +144,8 @@ def _refusal(scope: Scope) -> str | None:
     )
     if len(hosts) != 1 or _without_port(hosts[0]) not in _HOSTS:
         return "Invalid host header"
-    if scope["method"] not in ("GET", "HEAD") and any(
-        urlsplit(origin).netloc != hosts[0] for origin in origins
-    ):
+    own = (f"http://{hosts[0]}", f"https://{hosts[0]}")
+    if scope["method"] not in ("GET", "HEAD") and any(origin not in own for origin in origins):
         return "Invalid origin header"
     return None
 

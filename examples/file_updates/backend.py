@@ -74,7 +74,8 @@ class Transaction:
         """Have stored and announced what became of items."""
         for step in steps:
             item = step.item
-            self.store(save_step, step)
+            if step.is_kept is not None:
+                self.store(save_step, step)
             rest = {"status": step.status} if step.error is None else {"error": step.error}
             if step.opcode is not None:
                 self.announce(
@@ -187,7 +188,7 @@ class Backend:
         if transaction.writes or transaction.events:
             self.changed.set()
             self.changed = trio.Event()
-        return result
+        return result  # noqa: ASYNC910 # who calls it has waited for the lock
 
     async def _write(self, writes: list[Write]) -> None:
         def write(connection: Connection) -> None:
@@ -250,7 +251,7 @@ class Backend:
             raise
         return watch
 
-    async def want_watch(self, directory: str) -> None:
+    async def want_watch(self, directory: str) -> None:  # noqa: ASYNC910 # add_watch waits
         """Watch a directory, unless it is watched already."""
         try:
             await self.add_watch(directory)

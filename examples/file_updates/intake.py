@@ -87,6 +87,8 @@ class Intake:
 
     def _find(self, transaction: Transaction, known: Known, path: str) -> None:
         self._found.add(path)
+        if self._backend.queue.waits_for(path):
+            return  # it is an item that was stored, and goes on
         if path in known.unchanged:
             transaction.announce(
                 "file_skipped",

@@ -91,14 +91,15 @@ class Step:
         item: The item after it.
         opcode: As what it is announced; None if it is not.
         status: The item's status in the announcement.
-        is_kept: Whether the item is to be stored; if not, it is to be forgotten.
+        is_kept: Whether the item is to be stored; if not, it is to be forgotten. ``None``: what is
+            stored of it holds.
         error: Why it failed.
     """
 
     item: Item
     opcode: Opcode | None
     status: str
-    is_kept: bool
+    is_kept: bool | None
     error: str | None = None
 
 
@@ -185,6 +186,10 @@ class Queue:
             steps += self.change(old.dest_path, "index", now, cooldown=cooldown)
         return steps
 
+    def waits_for(self, path: str) -> bool:
+        """Whether what is at a path is going to be looked at anyway."""
+        return path in self._waiting
+
     def take(self, now: float) -> Step | None:
         """Begin to process the item that is due first, if one is."""
         busy = {path for work in self._working.values() for path in work.item.paths}
@@ -199,7 +204,7 @@ class Queue:
             del self._waiting[item.file_path]
             self._working[item.file_path] = _Work(item)
             return Step(
-                item=item, opcode="queue_item_processing", status="processing", is_kept=True
+                item=item, opcode="queue_item_processing", status="processing", is_kept=None
             )
         return None
 

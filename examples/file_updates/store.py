@@ -116,6 +116,9 @@ def open_store(path: str | os.PathLike[str]) -> Iterator[Store]:
         try:
             lock = stack.enter_context(file.with_name(f"{file.name}.lock").open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # It holds what is in the files, so it is for their owner alone; SQLite makes the others
+            # beside it alike.
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
             connection = stack.enter_context(closing(_connect(file.as_uri())))
             _prepare(connection, file)
             reader = stack.enter_context(closing(_connect(f"{file.as_uri()}?mode=ro")))

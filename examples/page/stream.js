@@ -17,6 +17,18 @@ export class Refused extends Error {
   }
 }
 
+/** The network failed, or the server is not there. */
+export class Dropped extends Error {
+  constructor() {
+    super("The server cannot be reached.");
+  }
+}
+
+/** What the network gives, or Dropped; whatever else is thrown is no fault of the network. */
+const given = (promise) => promise.catch((error) => {
+  throw error.name === "AbortError" ? error : new Dropped();
+});
+
 /**
  * Follow an event stream until `onEvent` returns true, the server says 204, or `signal` aborts.
  *
@@ -33,7 +45,7 @@ export async function follow(url, { headers = {}, signal, onEvent, onState = () 
     const stop = () => attempt.abort();
     signal?.addEventListener("abort", stop);
     try {
-      const response = await fetch(url, {
+      const response = await given(fetch(url, {
         headers: {
           ...headers,
           Accept: "text/event-stream",
@@ -41,7 +53,7 @@ export async function follow(url, { headers = {}, signal, onEvent, onState = () 
         },
         cache: "no-store",
         signal: attempt.signal,
-      });
+      }));
       if (response.status === 204) return;
       if (response.status === 429 || response.status >= 500) {
         delay = 1000 * Number(response.headers.get("Retry-After")) || undefined;
@@ -54,9 +66,8 @@ export async function follow(url, { headers = {}, signal, onEvent, onState = () 
         if (await read(response.body, parser, attempt, onEvent)) return;
       }
     } catch (error) {
-      if (error instanceof Refused) throw error;
       if (signal?.aborted) return;
-      if (!(error instanceof TypeError) && error.name !== "AbortError") throw error; // not the network
+      if (!(error instanceof Dropped) && error.name !== "AbortError") throw error;
     } finally {
       signal?.removeEventListener("abort", stop);
       attempt.abort();
@@ -73,17 +84,22 @@ async function read(body, parser, attempt, onEvent) {
   parser.reset();
   for (;;) {
     const silence = setTimeout(() => attempt.abort(), SILENCE);
-    const { done, value } = await reader.read().finally(() => clearTimeout(silence));
+    const { done, value } = await given(reader.read()).finally(() => clearTimeout(silence));
     if (done) return false;
     for (const event of parser.feed(value)) if (onEvent(event)) return true;
   }
 }
 
 /** https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation */
-class Parser {
+export class Parser {
   lastEventId = "";
   retry = 500;
 
+  constructor() {
+    this.reset();
+  }
+
+  /** Begin a new stream: what was not finished of the last one is nothing. */
   reset() {
     this.line = "";
     this.afterCR = false;
@@ -120,9 +136,9 @@ class Parser {
   }
 }
 
-/** Fetch JSON. Throws Refused with the server's reason, or TypeError if there is no server. */
+/** Fetch JSON. Throws Refused with the server's reason, or Dropped. */
 export async function ask(url, options) {
-  const response = await fetch(url, { cache: "no-store", ...options });
+  const response = await given(fetch(url, { cache: "no-store", ...options }));
   if (!response.ok) throw await refusal(response);
   return response.status === 204 ? null : response.json();
 }
@@ -206,6 +222,13 @@ export class JobView {
     this.part.error.hidden = !message;
   }
 
+  /** Say how to follow the stream in a terminal. */
+  command(url, headers) {
+    const given = Object.entries(headers).map(([name, value]) => `-H "${name}: ${value}"`);
+    document.querySelector("footer").hidden = false;
+    document.querySelector("footer code").textContent = ["curl -N", new URL(url, location), ...given].join(" ");
+  }
+
   /** Do something that may fail, and show why it did; `unknown` is what 404 means. */
   async attempt(action, unknown) {
     try {
@@ -215,7 +238,7 @@ export class JobView {
       this.root.hidden = false;
       this.connected("closed");
       if (error instanceof Refused) this.fail(error.status === 404 ? unknown : error.message);
-      else if (error instanceof TypeError) this.fail(`The server cannot be reached. (${error.message})`);
+      else if (error instanceof Dropped) this.fail(error.message);
       else throw error;
     }
   }

@@ -47,8 +47,8 @@ class RetryPolicy:
             twice as much after each further one.
         max_backoff: ... but never to more than this.
         healthy_after: A connection that was open for so long begins the count of failures anew.
-        max_failures: How many losses in a row to put up with before giving up, those of
-            healthy connections not counted. 0: the first loss of any kind ends the event source.
+        max_failures: How many losses in a row to put up with before giving up; that of a healthy
+            connection is the first of its row. 0: the first loss of any kind is the end.
         max_server_wait: The most to wait because the server asked for it.
         idle_timeout: Without a byte for so long, comments included, the connection is lost.
         event_timeout: Without an event for so long, whatever else comes, it is lost too.

@@ -64,6 +64,8 @@ class Crew:
         self.unfinished[writer.job.id] = self._in_line[writer.job.id] = writer
         if writer.parent is not None:
             writer.parent.children[writer.job.id] = writer
+            if writer.parent.is_ending:  # It came too late, and does not outlive its parent long.
+                self.stop(writer)
         self._work_to_do.set()
 
     def is_in_line(self, job_id: str) -> bool:
@@ -136,11 +138,12 @@ class Crew:
                 writer.begun.set()
                 returned = await work(RunningJob(writer))
                 outcome = returned if isinstance(returned, Outcome) else Outcome(returned)
+                status = outcome.status or lifecycle.succeeded
                 return Ending(
-                    status=outcome.status or lifecycle.succeeded,
+                    status=status,
                     result=outcome.result,
                     message=outcome.message,
-                    progress=1.0,
+                    progress=None if status in (lifecycle.failed, lifecycle.cancelled) else 1.0,
                 )
         except Exception as error:
             failure = _public(error)
@@ -152,6 +155,7 @@ class Crew:
 
     async def _end(self, writer: Writer, ending: Ending) -> None:  # noqa: ASYNC910 # as it must
         """Append a job's end, unless it is not ours to end, and be done with it."""
+        writer.is_ending = True
         while writer.children:
             child = next(iter(writer.children.values()))
             self.stop(child)

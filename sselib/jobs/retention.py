@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Final
 
 import trio
 
+from .crew import RETRY
 from .record import Job
+
+_logger: Final = logging.getLogger("sselib.jobs")
 
 
 class Finished:
@@ -51,8 +56,7 @@ class Finished:
         """Forget each when its time is over, until cancelled."""
         while True:
             self._one_more = trio.Event()
-            while self._due and next(iter(self._due.values())) <= trio.current_time():
-                await self.forget_next()
+            await self._forget_those_due()
             with trio.move_on_at(next(iter(self._due.values()), math.inf)):
                 await self._one_more.wait()
 
@@ -61,3 +65,11 @@ class Finished:
         job_id = next(iter(self._due))
         await self._forget(job_id)
         self._due.pop(job_id, None)
+
+    async def _forget_those_due(self) -> None:  # noqa: ASYNC910 # there may be none
+        try:
+            while self._due and next(iter(self._due.values())) <= trio.current_time():
+                await self.forget_next()
+        except Exception:
+            _logger.exception("a finished job could not be forgotten")
+            await trio.sleep(RETRY)

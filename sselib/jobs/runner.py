@@ -26,8 +26,9 @@ from ..channel import EventChannel
 from ..errors import ChannelEnded, TooManyJobs
 from ..events import ServerSentEvent
 from ..log import LocalEventLog
+from ..subscription import Subscription
 from ..topics import Topics
-from .crew import Crew, check_cancellable, interrupted
+from .crew import RETRY, Crew, check_cancellable, interrupted
 from .kinds import JOB, JobKind
 from .listing import Listing, brief
 from .members import DEFAULT_LEASE, RENEWALS, Members
@@ -114,7 +115,7 @@ class JobRunner:
         parent: str | None = None,
         details: Any = None,
     ) -> Job:
-        """Put work in line and return its job.
+        """Put work in line and return its job, as it is before the work is begun.
 
         Args:
             work: An async function that is given a :class:`RunningJob`.
@@ -140,7 +141,7 @@ class JobRunner:
             existing = None if job_id is None else await self.get(job_id)
             if existing is not None:
                 return existing
-            parent_writer = self._running(parent)
+            parent_writer = self._parent(parent)
             await self._make_room()
             if self._crew.is_closed:
                 raise trio.ClosedResourceError
@@ -156,7 +157,8 @@ class JobRunner:
             )
             writer = self._writer(job, kind, work, parent_writer)
             try:
-                await writer.create()
+                with suppress(ChannelEnded):  # Then it is another's, as below.
+                    await writer.create()
                 # Another runner may have been asked for a job of that id at the same time.
                 stored = job if job_id is None or self._is_local else await self.get(job_id)
                 if stored is not None and stored.owner != self.id:
@@ -165,9 +167,13 @@ class JobRunner:
                 if not self._is_local:
                     self._crew.put_in_line(writer)  # It may be there: its own task finds out.
                 raise
+            submitted = writer.job
+            if self._crew.is_closed:
+                await writer.end(interrupted(writer))
+                raise trio.ClosedResourceError
             self._crew.put_in_line(writer)
         await writer.announce()
-        return writer.job
+        return submitted
 
     async def get(self, job_id: str) -> Job | None:
         """Return the job as its topic has it; ``None`` if there is none of that id.
@@ -211,7 +217,8 @@ class JobRunner:
 
         Cancellation: it only reads.
         """
-        async with self.topics.channel(self._topic(job_id)).subscribe(replay="live") as changes:
+        channel = self.channel(job_id)
+        async with channel.subscribe(replay="live", lag="restart") as changes:
             if await self.get(job_id) is not None:
                 async for _ in changes:
                     pass
@@ -253,38 +260,44 @@ class JobRunner:
 
     async def keep_in_touch(self) -> None:
         """Do what other runners ask for, and look after those who are gone, until cancelled."""
-        period = math.inf if self._members.lease is None else self._members.lease / RENEWALS
-        due = trio.current_time() + period
-        while True:  # noqa: ASYNC913 # listen() in each round
-            async with self._members.listen() as events:
-                while not events.finished:  # noqa: ASYNC913 # receive() in each round
-                    gone = None
-                    with trio.move_on_at(due), suppress(trio.EndOfChannel):
-                        event = await events.receive()
-                        if event.event == "cancel":
-                            self._crew.stop(self._crew.unfinished.get(event.json()["job"]))
-                        elif event.event == "gone":
-                            gone = event.json()["runner"]
-                    if gone is not None or trio.current_time() >= due:
-                        due = trio.current_time() + period
-                        await self._renew(gone)
+        while True:
+            try:
+                async with self._members.listen() as events:
+                    await self._renew(gone="")  # Somebody may have gone before we listened.
+                    await self._listen(events)
+            except Exception:
+                # The log may be back before the lease runs out; and if not, the others see to it.
+                _logger.exception("runner %s: the log does not answer it", self.id)
+            await trio.sleep(RETRY)
 
     # ---- among the runners of a log ----------------------------------------------------------
 
-    async def _renew(self, gone: str | None) -> None:  # noqa: ASYNC910 # it asks the log, if at all
+    async def _listen(self, events: Subscription) -> None:  # noqa: ASYNC910 # it may be over
+        """Do what the others say, and renew our lease, for as long as the topic is there."""
+        period = math.inf if self._members.lease is None else self._members.lease / RENEWALS
+        due = trio.current_time() + period
+        while not events.finished:
+            gone = None
+            with trio.move_on_at(due), suppress(trio.EndOfChannel):
+                event = await events.receive()
+                if event.event == "cancel":
+                    self._crew.stop(self._crew.unfinished.get(event.json()["job"]))
+                elif event.event == "gone":
+                    gone = event.json()["runner"]
+            if gone is not None or trio.current_time() >= due:
+                due = trio.current_time() + period
+                await self._renew(gone)
+
+    async def _renew(self, gone: str | None) -> None:
         """Say that we are there, and look after those who are not, of whom one just went."""
-        try:
-            known = await self._members.known()
-            alive = await self._members.renew()
-            if gone == self.id:  # The others have taken us for dead.
-                await self._give_up_what_is_lost()
-            elif gone is not None or known - alive:
-                await self._take_over(alive)
-            for runner in known - alive:
-                await self._members.strike_off(runner)
-        except Exception:
-            # The log may be back before the lease runs out; and if not, the others see to it.
-            _logger.exception("runner %s: its lease could not be renewed", self.id)
+        known = await self._members.known()
+        alive = await self._members.renew()
+        if gone == self.id:  # The others have taken us for dead.
+            await self._give_up_what_is_lost()
+        elif gone is not None or known - alive:
+            await self._take_over(alive)
+        for runner in known - alive:
+            await self._members.strike_off(runner)
 
     async def _take_over(self, alive: set[str]) -> None:
         """Set the list right, and see to the unfinished jobs of runners that are gone."""
@@ -349,12 +362,13 @@ class JobRunner:
 
     # ---- the jobs ----------------------------------------------------------------------------
 
-    def _running(self, job_id: str | None) -> Writer | None:
+    def _parent(self, job_id: str | None) -> Writer | None:
         if job_id is None:
             return None
-        if job_id not in self._crew.unfinished or self._crew.is_in_line(job_id):
+        writer = self._crew.unfinished.get(job_id)
+        if writer is None or writer.is_ending or self._crew.is_in_line(job_id):
             raise ValueError(f"no job that runs here, to be a parent: {job_id!r}")
-        return self._crew.unfinished[job_id]
+        return writer
 
     def _writer(
         self, job: Job, kind: JobKind, work: Work | None = None, parent: Writer | None = None

@@ -151,6 +151,7 @@ class Writer:
         has_slot: Its work counts against the capacity at present.
         begun: It is no longer in line: its work is called in this very step, or never will be.
         is_created: The job's topic is known to be there.
+        is_ending: Its work is over, and it takes no children any more.
         is_lost: Another runner has the job, or has ended it.
         over: The job has ended, here or elsewhere, or was given back.
     """
@@ -168,6 +169,7 @@ class Writer:
     has_slot: bool = False
     begun: trio.Event = attrs.field(factory=trio.Event)
     is_created: bool = False
+    is_ending: bool = False
     is_lost: bool = False
     over: trio.Event = attrs.field(factory=trio.Event)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)

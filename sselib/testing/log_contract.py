@@ -136,6 +136,20 @@ class EventLogContract:
             with pytest.raises(ValueError, match="append"):
                 await log.append(TOPIC, [entry("x" * 30)])
 
+    async def test_what_was_superseded_counts_as_history(self) -> None:
+        """Unless it coalesces: then it is owed to nobody, and nothing of it is left."""
+        retention = Retention(size=30)
+        async with self.open_log(clock=Clock(), retention=retention, max_keys=MAX_KEYS) as log:
+            new = [entry(str(number), key="k", coalesce=number == 2) for number in range(6)]
+            ids = [(await log.append(TOPIC, [each]))[0] for each in new]
+            page = await log.read(TOPIC, ORIGIN)
+            assert [each.id for each in page.entries] == [ids[1], ids[3], ids[4], ids[5]]
+            assert page.head == Head(ids[0], ids[5], None)
+            (end,) = await log.append(TOPIC, [entry("e", end=True, clear=True)])
+            page = await log.read(TOPIC, ORIGIN)
+            assert [each.id for each in page.entries] == [ids[3], ids[4], ids[5], end]
+            assert page.head == Head(ids[1], end, end)
+
     async def test_keys_that_end_make_room(self) -> None:
         """What counts is how many are live after the append."""
         async with self._open() as log:

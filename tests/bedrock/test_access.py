@@ -243,7 +243,7 @@ async def test_the_application_takes_a_log_and_a_directory(tmp_path: Path) -> No
                 assert stream.status == 200
                 await stream.read_body()
     assert len(list(tmp_path.iterdir())) == 2
-    assert await log.topics("bedrock") == []
+    assert await log.topics("bedrock/") == []
 
 
 async def test_other_scopes_pass_through(service: Service) -> None:

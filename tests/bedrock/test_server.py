@@ -208,6 +208,10 @@ def test_jobs_survive_a_server_that_is_killed(start_server: Start, tmp_path: Pat
     url = f"{server.url}/jobs/{done}/stream"
     with requests.get(url, headers=DEMO, stream=True, timeout=PATIENCE) as response:
         assert response.content == b": connected\n\n" + end + b"\n\n"
+    # Whoever ran it is known to be gone when its lease has run out, and the stream says so.
+    url = f"{server.url}/jobs/{running}/stream"
+    with requests.get(url, headers=DEMO, stream=True, timeout=2 * PATIENCE) as response:
+        assert b"event: failed" in response.content
     job = server.send("GET", f"/jobs/{running}")["data"]
     assert (job["status"], job["error"]["code"]) == ("FAILED", "interrupted")
 

@@ -40,9 +40,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
             text=True,
         )
         assert process.stdout is not None
-        first = process.stdout.readline()
-        assert first.startswith("Described at:"), (tmp_path / "log").read_text()
-        yield Server(process, first.split()[-1].removesuffix("/openapi.json"))
+        url = next((line.split()[-1] for line in process.stdout if "/openapi.json" in line), None)
+        assert url is not None, (tmp_path / "log").read_text()
+        yield Server(process, url.removesuffix("/openapi.json"))
         process.kill()
         process.wait()
         process.stdout.close()

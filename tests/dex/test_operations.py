@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from examples.dex.operations import KINDS, SEVERAL, SINGLE, counters, render, resource
+from examples.dex.operations import KINDS, SEVERAL, SINGLE, progress, render, resource
 from examples.dex.spans import close_open, timestamp
 from sselib import Job, JobChange, JobError, encode
 from sselib.jobs import ChildJob, Step
@@ -36,18 +36,19 @@ def job(**fields: Any) -> Job:
     return Job(**given | {"details": details} | fields)
 
 
-def test_a_status_is_told_with_what_there_is_to_say() -> None:
-    """The job and its status; the counters of a batch, and the error of one that failed."""
+def children(*statuses: str) -> dict[str, ChildJob]:
+    return {
+        str(number): ChildJob(id=str(number), kind="parse", status=status)
+        for number, status in enumerate(statuses)
+    }
+
+
+def test_a_status_is_told_when_it_changes() -> None:
+    """And the last one only with the end."""
     assert told(what="status", status="running", progress=0.5, message="x") == (
         b'event: job_status\ndata: {"job_id":"job_1","status":"running"}\n\n'
     )
-    error = JobError("internal", "internal error")
-    assert told(
-        what="status", status="failed", error=error, counts={"failed": 1, "running": 2}
-    ) == (
-        b'event: job_status\ndata: {"job_id":"job_1","status":"failed","progress":{"total":3,'
-        b'"succeeded":0,"failed":1,"cancelled":0,"pending":2},"error":"internal error"}\n\n'
-    )
+    assert told(what="status", status="partially_succeeded") == b""
 
 
 def test_a_span_is_told_as_it_is() -> None:
@@ -58,9 +59,36 @@ def test_a_span_is_told_as_it_is() -> None:
 
 
 def test_the_end_is_told_last_and_has_data() -> None:
-    """A browser does not dispatch an event without."""
+    """After the last status. A browser does not dispatch an event without."""
     assert told(what="end", status="succeeded") == (
+        b'event: job_status\ndata: {"job_id":"job_1","status":"succeeded"}\n\n'
         b'event: done\ndata: {"job_id":"job_1","status":"succeeded"}\n\n'
+    )
+
+
+def test_the_last_status_says_what_there_is_to_say() -> None:
+    """The counters of a batch, and the error of a job that failed."""
+    error = JobError("internal", "internal error")
+    record = job(
+        kind="batch_parse",
+        details={"source_ids": ["a", "b", "c"]},
+        children=children("failed"),
+        finished=True,
+    )
+    ended = JobChange(
+        what="end",
+        job_id="job_1",
+        kind="batch_parse",
+        at=NOON,
+        status="failed",
+        steps=STEPS,
+        error=error,
+        record=record,
+    )
+    assert b"".join(map(encode, render(ended))) == (
+        b'event: job_status\ndata: {"job_id":"job_1","status":"failed","progress":{"total":3,'
+        b'"succeeded":0,"failed":1,"cancelled":2,"pending":0},"error":"internal error"}\n\n'
+        b'event: done\ndata: {"job_id":"job_1","status":"failed"}\n\n'
     )
 
 
@@ -82,17 +110,22 @@ def test_the_lives_are_those_of_the_documentation(life: Any) -> None:
     assert {kind.name for kind in KINDS if kind.lifecycle is SEVERAL} == {"batch_parse"}
 
 
-def test_counters_add_up() -> None:
-    """Who runs counts as pending, and so does who has not been submitted yet."""
-    counts = {"succeeded": 1, "failed": 2, "cancelled": 3, "running": 4, "pending": 5}
-    assert counters(counts) == {
-        "total": 15,
+@pytest.mark.parametrize(("finished", "cancelled", "pending"), [(False, 1, 4), (True, 5, 0)])
+def test_counters_add_up(finished: bool, cancelled: int, pending: int) -> None:  # noqa: FBT001
+    """Who runs or was not come to counts as pending; when the batch is over, as cancelled."""
+    batch = job(
+        kind="batch_parse",
+        details={"source_ids": list("abcdefg")},
+        children=children("succeeded", "failed", "cancelled", "running", "pending"),
+        finished=finished,
+    )
+    assert progress(batch) == {
+        "total": 7,
         "succeeded": 1,
-        "failed": 2,
-        "cancelled": 3,
-        "pending": 9,
+        "failed": 1,
+        "cancelled": cancelled,
+        "pending": pending,
     }
-    assert counters({"succeeded": 1}, 3)["pending"] == 2
 
 
 def test_spans_that_are_open_are_closed_by_the_end() -> None:

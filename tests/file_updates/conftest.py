@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 import trio
 
 from examples.file_updates.app import FileUpdates, open_app
+from sselib import ServerSentEvent
 from sselib.testing import ReceivedStream, open_stream
 
 SECONDS = 30  # far more than anything here takes
@@ -31,11 +33,13 @@ class Client:
     Attributes:
         app: The application.
         stream: The stream, open from before the first request.
+        updates: What was read from it, by a task that always reads, and not yet taken.
         heard: All updates so far.
     """
 
     app: FileUpdates
     stream: ReceivedStream
+    updates: trio.MemoryReceiveChannel[ServerSentEvent]
     heard: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
 
     async def ask(
@@ -68,7 +72,7 @@ class Client:
     async def update(self) -> tuple[str, dict[str, Any]]:
         """Wait for the next update."""
         with trio.fail_after(SECONDS):
-            event = await self.stream.receive()
+            event = await self.updates.receive()
         assert event.event == "update"
         value = event.json()
         self.heard.append((value["opcode"], value["data"]))
@@ -104,9 +108,19 @@ async def using(*directories: os.PathLike[str], **options: Any) -> AsyncIterator
     options = {"cooldown": 0.05, "scan_cooldown": 0} | options
     async with (
         open_app(map(os.fspath, directories), **options) as app,
-        open_stream(app, "/api/updates") as stream,
+        open_stream(app, "/api/updates", window=10**8) as stream,  # as a kernel keeps much, too
+        trio.open_nursery() as nursery,
     ):
-        yield Client(app, stream)
+        keep, updates = trio.open_memory_channel[ServerSentEvent](math.inf)
+
+        async def read() -> None:
+            with keep:
+                async for event in stream:
+                    keep.send_nowait(event)
+
+        nursery.start_soon(read)
+        yield Client(app, stream, updates)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.fixture

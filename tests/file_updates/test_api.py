@@ -324,6 +324,7 @@ async def ask_from(client: Client, method: str, path: str, headers: dict[str, st
         ("http://127.0.0.1:8001", 400),
         ("http://127.0.0.1:8000.evil.example", 400),
         ("null", 400),
+        ("http://[", 400),
     ],
 )
 async def test_the_page_of_another_site_changes_nothing(origin: str, status: int) -> None:

@@ -151,7 +151,9 @@ def test_a_killed_server_leaves_its_port_to_the_next(start_server: Start) -> Non
     [
         (["--host", "0.0.0.0"], "not a loopback address"),
         (["--keepalive", "0"], "positive"),
+        (["--cooldown", "nan"], "positive"),
         (["--watch", "/does/not/exist"], "/does/not/exist"),
+        (["--data", "/does/not/exist"], "/does/not/exist"),
     ],
 )
 def test_wrong_arguments_are_an_error_that_names_them(

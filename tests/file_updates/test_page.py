@@ -157,7 +157,7 @@ def test_the_page_fits_its_window(
         expect(page.locator("#updates tr")).to_have_count(2)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         text, ground = page.evaluate(
-            "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+            "['color', 'backgroundColor'].map((name) => getComputedStyle(document.body)[name])"
             ".map((color) => color.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0))"
         )
         assert (text < ground) == (scheme == "light")

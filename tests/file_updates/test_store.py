@@ -181,6 +181,14 @@ async def test_all_files_that_are_written_are_known(path: Path) -> None:
         assert {str(each) for each in path.parent.iterdir()} <= companions(path)
 
 
+async def test_the_files_are_their_owners_alone(path: Path) -> None:
+    """They hold the text of files that may be private."""
+    with open_store(path) as opened:
+        await opened.transact(lambda c: store.save_setting(c, "a", 1))
+        written = [each for each in path.parent.iterdir() if each.suffix != ".lock"]
+        assert {each.stat().st_mode & 0o777 for each in written} == {0o600}
+
+
 # ---- the index -----------------------------------------------------------------------------------
 
 

@@ -60,6 +60,16 @@ def test_a_change_is_announced_with_the_documented_bytes(
     )
 
 
+def test_the_documented_example_is_made_byte_by_byte() -> None:
+    """The block that the documentation shows."""
+    event = update("file_parsing", path="/path/to/file.txt", filename="file.txt")
+    assert encode(event) == (
+        b"event: update\n"
+        b'data: {"opcode": "file_parsing", "data": {"path": "/path/to/file.txt",'
+        b' "filename": "file.txt"}}\n\n'
+    )
+
+
 def test_an_opcode_without_fields_has_empty_data() -> None:
     """``data`` is there even if the opcode has no fields."""
     assert encode(update("shutting_down")) == (

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import requests
 
 from .conftest import ROOT, Server
 
@@ -48,8 +50,12 @@ def in_order(statuses: list[str]) -> bool:
     return "executing" in statuses and statuses == sorted(statuses, key=STATUSES.index)
 
 
-def test_curl_prints_what_happens_and_ends(server: Server, require_program: Require) -> None:
+@pytest.mark.parametrize("name", ["hypercorn", "sselib"])
+def test_curl_prints_what_happens_and_ends(
+    start_server: Start, require_program: Require, name: str
+) -> None:
     """The documented command, begun while the project waits, sees it from its first step on."""
+    server = start_server("--server", name)
     url = server.submit_behind(25)["sseUrl"]
     command = [require_program("curl"), "-sN", url, "-H", "Authorization: Bearer acc_demo"]
     done = subprocess.run(
@@ -150,6 +156,23 @@ def test_a_killed_server_leaves_its_port_to_the_next(start_server: Start) -> Non
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
         assert start_server(port=server.port).ask("/projects") == {"projects": []}
+
+
+def test_processes_that_share_a_folder_are_one_server(start_server: Start, tmp_path: Path) -> None:
+    """Whichever of two on one port is asked, it knows all projects, their streams and sites."""
+    arguments = ("--data", str(tmp_path / "data"), "--reuse-port")
+    server = start_server(*arguments)
+    start_server(*arguments, port=server.port)
+    ids = [server.submit("A bakery.\n")["projectId"] for _ in range(8)]
+    for id in ids:
+        headers = {"Authorization": "Bearer acc_demo"}
+        url = f"{server.url}/projects/{id}/sse"
+        stream = requests.get(url, headers=headers, timeout=20)
+        *_, last = stream.text.rstrip().split("\n\n")
+        assert json.loads(last.removeprefix("data: ")) == DONE
+        site = requests.get(server.ask(f"/projects/{id}")["siteUrl"], timeout=20)
+        assert "<h1>Crumb</h1>" in site.text
+    assert {each["id"] for each in server.ask("/projects")["projects"]} == set(ids)
 
 
 def test_tokens_and_the_public_url_are_options(start_server: Start) -> None:

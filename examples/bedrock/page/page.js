@@ -57,7 +57,7 @@ async function watch() {
   view.begin();
   at("result").hidden = true;
   at("cancel").disabled = false;
-  at("command").textContent = `curl -N ${new URL(job("/stream"), location)} -H "Authorization: Bearer ${key()}"`;
+  view.command(job("/stream"), headers());
   let progress = 0;
   let step = -1;
   let results;

@@ -50,8 +50,7 @@ async function watch() {
   view.begin();
   at("result").hidden = true;
   at("cancel").disabled = false;
-  at("command").textContent = `curl -N ${new URL(job("/updates"), location)} ${
-    Object.entries(headers()).map(([name, value]) => `-H "${name}: ${value}"`).join(" ")}`;
+  view.command(job("/updates"), headers());
   const { items } = await ask(`${PROJECT}/files`, { headers: headers(), signal });
   const names = new Map(items.map(({ id, filename }) => [id, filename]));
   const trace = new Trace(names);

@@ -269,7 +269,7 @@ class Watcher(trio.abc.ReceiveChannel[Change]):
             message = f"Directory {path!r} is no longer being watched: {error.strerror}"
             self._dismiss(tree, WatchFailed(path, message=message))
 
-    async def _look_first(self, tree: Tree) -> None:
+    async def _look_first(self, tree: Tree) -> None:  # noqa: ASYNC910 # the thread is waited for
         read = partial(tree.first_look, watch=self._hints.watch, check=self._check)
         try:
             tree.known, files = await self._run_in_thread(read)

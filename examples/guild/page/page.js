@@ -21,12 +21,11 @@ const project = (rest = "") => `projects/${location.hash.slice(1)}${rest}`;
 async function submit() {
   const briefText = at("brief").value;
   const title = /^# +(.{1,80})$/m.exec(briefText)?.[1] ?? "Untitled";
-  const { projectId, sseUrl } = await ask("briefs", {
+  const { projectId } = await ask("briefs", {
     method: "POST",
     headers: { ...headers(), "Content-Type": "application/json", "X-Idempotency-Key": crypto.randomUUID() },
     body: JSON.stringify({ title, briefText }),
   });
-  at("command").textContent = `curl -N ${sseUrl} -H "Authorization: Bearer ${at("token").value.trim()}"`;
   history.pushState(null, "", `#${projectId}`);
   await watch();
 }
@@ -36,6 +35,7 @@ async function watch() {
   const { signal } = (following = new AbortController());
   view.begin();
   at("name").textContent = "Project";
+  view.command(project("/sse"), headers());
   at("result").hidden = true;
   at("site").replaceChildren();
   let showing = Promise.resolve();

@@ -334,7 +334,7 @@ async def open_redis_log(
         raise ValueError(f"a prefix may not have braces, which enclose a topic: {prefix!r}")
     server = Server.of(url, ssl_context=ssl_context)
     commands = Connection(server.connect, place=server.place)
-    reads = Connection(server.connect, place=server.place)
+    reads = Connection(server.connect, place=server.place, purpose="reads")
     log = RedisLog(
         commands,
         reads,

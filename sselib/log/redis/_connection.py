@@ -62,15 +62,19 @@ class Connection:
         connect: Opens a stream to the server and greets it. It raises :class:`Lost` or
             :class:`OSError` if that may work later, :class:`RedisRefused` if not.
         place: What the server is called in messages.
+        purpose: What the connection is for, in messages.
 
     Attributes:
-        place: The same.
+        place: What the server is called.
         trouble: Why there is no connection; ``""`` while there is one.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Wire]], *, place: str) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Wire]], *, place: str, purpose: str = "commands"
+    ) -> None:
         self.place = place
         self.trouble = ""
+        self._purpose = purpose
         self._connect = connect
         self._queue: deque[_Call] = deque()
         self._sent: deque[_Call] = deque()
@@ -202,7 +206,7 @@ class Connection:
                 self._note(str(error))
             else:
                 if self.trouble:
-                    _log.info("connected to %s", self.place)
+                    _log.info("connected for %s to %s", self._purpose, self.place)
                 self.trouble = ""
                 return wire
             await self._back_off()
@@ -233,7 +237,7 @@ class Connection:
 
     def _note(self, trouble: str) -> None:
         if trouble != self.trouble:
-            _log.warning("no connection to %s: %s", self.place, trouble)
+            _log.warning("no connection for %s to %s: %s", self._purpose, self.place, trouble)
         self.trouble = trouble
 
     async def _back_off(self) -> None:

@@ -34,9 +34,11 @@ Synchronous = Literal["normal", "full"]
 PATIENCE: Final = 5.0
 _TRY_EVERY: Final = 0.001
 
-# Above this many bytes the write-ahead log is cut, and for once waits for its readers to let it.
-# SQLite starts it anew from about 4 MiB on, but only at a moment when nobody reads from it.
+# Above this many bytes the write-ahead log is cut. SQLite starts it anew from about 4 MiB on, but
+# only if nobody happens to read from it; so for once wait for readers, that many milliseconds. Ours
+# need less. While some other program reads for longer, it grows.
 MAX_WAL_BYTES: Final = 64 * 1024 * 1024
+_WAIT_FOR_READERS: Final = 20
 
 APPLICATION_ID: Final = 0x7373656C  # "ssel"
 
@@ -201,7 +203,9 @@ def check(path: Path, db: sqlite3.Connection) -> None:
 def shorten_wal(path: Path, db: sqlite3.Connection) -> None:
     """Cut the write-ahead log if readers have let it grow out of bounds, in our turn."""
     if os.path.getsize(f"{path}-wal") > MAX_WAL_BYTES:
+        db.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_READERS}")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        db.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
 
 
 def _upgrade(db: sqlite3.Connection) -> None:

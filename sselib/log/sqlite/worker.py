@@ -46,7 +46,8 @@ class Worker(Generic[R]):
     """The thread, seen from Trio.
 
     Args:
-        loop: Runs in the thread. It is given :meth:`batches` and answers each call it is given.
+        loop: Runs in the thread: it takes each :meth:`next_batch` until there is none, does what it
+            is asked, and passes the batch to :meth:`answer`.
     """
 
     def __init__(self, loop: Callable[[Worker[R]], None]) -> None:

@@ -1,0 +1,175 @@
+"""Two processes of an example over one log: what one runs, the other lists, streams and cancels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import requests
+
+from .bedrock.drawings import DOOR, WINDOW, plan, png
+from .redis_servers import PROGRAMS, redis_server
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 30  # seconds
+
+DEX = {"x-api-key": "dex_demo", "x-selected-account-id": "acct_demo"}
+BEDROCK = {"authorization": "Bearer sk_demo"}
+GUILD = {"authorization": "Bearer acc_demo"}
+DEX_PROJECT = "/v1/projects/proj_demo"
+
+
+@attrs.define(eq=False)
+class Server:
+    """One process of an example."""
+
+    url: str
+    headers: dict[str, str]
+    process: subprocess.Popen[str]
+
+    def ask(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request that is answered with JSON."""
+        url = path if path.startswith("http") else self.url + path
+        response = requests.request(method, url, headers=self.headers, timeout=PATIENCE, **options)
+        assert response.ok, response.text
+        return response.json()
+
+    def lines(self, path: str) -> Iterator[bytes]:
+        """Open a stream, and return its lines behind the first, which has come."""
+        response = requests.get(
+            self.url + path, headers=self.headers, stream=True, timeout=PATIENCE
+        )
+        assert response.status_code == 200, response.text
+        lines: Iterator[bytes] = response.iter_lines(chunk_size=1)
+        assert next(lines) == b": connected"
+        return lines
+
+
+def data_of(lines: Iterator[bytes]) -> list[Any]:
+    """Read a stream to its end, and return its data."""
+    return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def log(
+    request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[..., str]
+) -> Iterator[str]:
+    """Give a log that processes can share, as `--log` takes it."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'log.db'}"
+        return
+    with redis_server(require_program(*PROGRAMS), tmp_path / "redis") as server:
+        yield server.url
+
+
+Start = Callable[[str, dict[str, str]], Server]
+
+
+@pytest.fixture
+def start(log: str, tmp_path: Path) -> Iterator[Start]:
+    """Give a function that starts a process of an example."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(name: str, headers: dict[str, str]) -> Server:
+        server = ["hypercorn", "sselib"][len(started) % 2]
+        command = [sys.executable, "-m", f"examples.{name}", "--port", "0", "--log", log]
+        errors = tmp_path / f"errors{len(started)}"
+        with errors.open("w") as file:
+            process = subprocess.Popen(
+                [*command, "--server", server],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+            )
+        started.append(process)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("In a browser:"):
+                return Server(line.split()[-1].rstrip("/"), headers, process)
+        raise AssertionError(f"it did not start: {errors.read_text()}")
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def test_a_dex_batch_is_cancelled_through_another_process(start: Start) -> None:
+    """It is found in the list there, streamed to its end, and its children with it."""
+    here, there = start("dex", DEX), start("dex", DEX)
+    text = b"# A chapter\n\nSome words that are to be parsed.\n\n" * 4000
+    documents = [
+        here.ask("POST", f"{DEX_PROJECT}/files", files={"file": (f"{n}.md", text)})["id"]
+        for n in range(20)
+    ]
+    batch = {"source_document_ids": documents, "parameters": {}}
+    job = here.ask("POST", f"{DEX_PROJECT}/parse/batch", json=batch)
+    path = f"{DEX_PROJECT}/jobs/{job['id']}"
+
+    listed = there.ask("GET", f"{DEX_PROJECT}/jobs?operation=batch_parse")
+    assert [each["id"] for each in listed["items"]] == [job["id"]]
+    updates = there.lines(f"{path}/updates")
+    there.ask("POST", f"{path}/cancel")
+    assert data_of(updates)[-1] == {"job_id": job["id"], "status": "cancelled"}
+    for server in (here, there):
+        finished = server.ask("GET", path)
+        assert finished["status"] == "cancelled"
+        assert finished["progress"]["pending"] == 0
+
+
+def test_a_bedrock_job_is_cancelled_through_another_process(start: Start) -> None:
+    """The same of a comparison that runs."""
+    here, there = start("bedrock", BEDROCK), start("bedrock", BEDROCK)
+    blocks = []
+    for box in (DOOR, WINDOW):
+        file = {"project_id": "prj_demo", "filename": "a.png", "content_type": "image/png"}
+        upload = here.ask("POST", "/files", json=file)["data"]["upload_url"]
+        drawing = png(plan(box).resize((400 * 14, 300 * 14)))
+        blocks.append(here.ask("PUT", upload, data=drawing)["data"]["block_id"])
+    body = {"old_id": blocks[0], "new_id": blocks[1], "type": "Block"}
+    job_id = here.ask("POST", "/compare", json=body)["job_id"]
+
+    assert [each["id"] for each in there.ask("GET", "/jobs")["data"]] == [job_id]
+    lines = there.lines(f"/jobs/{job_id}/stream")
+    there.ask("POST", f"/jobs/{job_id}/cancel")
+    assert data_of(lines)[-1]["status"] == "CANCELED"
+    for server in (here, there):
+        assert server.ask("GET", f"/jobs/{job_id}")["data"]["status"] == "CANCELED"
+
+
+def test_a_guild_project_is_watched_through_another_process(start: Start) -> None:
+    """It is found in the list there, and its stream begins with where it is and ends when done."""
+    here, there = start("guild", GUILD), start("guild", GUILD)
+    brief = {"title": "Brook", "briefText": "# Brook\n\nA cafe by the brook, with a garden.\n"}
+    project_id = here.ask("POST", "/briefs", json=brief)["projectId"]
+
+    done = {"status": "done", "progress": 1, "currentStep": "Complete"}
+    assert data_of(there.lines(f"/projects/{project_id}/sse"))[-1] == done
+    assert there.ask("GET", f"/projects/{project_id}/status") == done
+
+
+@pytest.mark.parametrize("log", ["sqlite"], indirect=True)  # the lease is waited for: 15 seconds
+def test_a_job_whose_process_was_killed_is_ended_by_another(start: Start) -> None:
+    """Once it has not been heard of for a while; who streams it from there is told."""
+    here, there = start("bedrock", BEDROCK), start("bedrock", BEDROCK)
+    blocks = []
+    for box in (DOOR, WINDOW):
+        file = {"project_id": "prj_demo", "filename": "a.png", "content_type": "image/png"}
+        upload = here.ask("POST", "/files", json=file)["data"]["upload_url"]
+        drawing = png(plan(box).resize((400 * 14, 300 * 14)))
+        blocks.append(here.ask("PUT", upload, data=drawing)["data"]["block_id"])
+    body = {"old_id": blocks[0], "new_id": blocks[1], "type": "Block"}
+    job_id = here.ask("POST", "/compare", json=body)["job_id"]
+    lines = there.lines(f"/jobs/{job_id}/stream")
+    here.process.kill()
+    last = data_of(lines)[-1]
+    assert (last["status"], last["error"]["code"]) == ("FAILED", "interrupted")
