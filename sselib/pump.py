@@ -154,8 +154,9 @@ class Lane:
         batch = source.take_batch(self.schedule.batch_bytes)
         if batch is not None:
             self._send(batch.chunk() if self._is_chunked else batch.data, now)
-            self.stream.events = source.delivered
-            self.stream.bytes_written += len(batch.data)
+            stream = self.stream
+            stream.events = source.delivered
+            stream.bytes_written += len(batch.data)
         if self.is_open and not source.listen(self):
             if source.is_ready():
                 self.tell()

@@ -163,7 +163,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         Raises:
             trio.ClosedResourceError: The subscription is closed.
         """
-        self._check_open()
+        if self._closed:
+            raise trio.ClosedResourceError
         if self._backlog:
             batch = self._take_backlog(limit)
             return batch if batch.data else self.take_batch(limit)
