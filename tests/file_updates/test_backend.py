@@ -17,7 +17,7 @@ from examples.file_updates.pipeline import reading
 from examples.file_updates.queue import MAX_RETRIES
 from examples.file_updates.watching import NotWatchable
 
-from .conftest import Client, using
+from .conftest import FIELDS, Client, using
 
 STAGES = [
     "file_parsing",
@@ -39,6 +39,46 @@ async def indexed(client: Client, path: Path, text: str = "A zebra has stripes."
     """Write a file, and wait until it is indexed."""
     path.write_text(text)
     await client.until("queue_item_completed", file_path=str(path))
+
+
+async def test_everything_that_is_documented_is_said(root: Path) -> None:
+    """One story in which each of the 34 opcodes has its reason; its fields are checked as heard."""
+    other = root.parent / "other"
+    other.mkdir()
+    async with using(cooldown=0.02) as client:
+        await client.watch(root)
+        await client.watch(other)
+        (root / "d").mkdir()
+        await indexed(client, root / "d" / "a.txt")
+        (root / "d" / "a.txt").write_text("A lion.")
+        await client.until("queue_item_completed")
+        (root / "d" / "a.txt").rename(root / "d" / "b.txt")
+        await client.until("file_moved")
+        (root / "d").rename(root / "e")
+        await client.until("directory_moved")
+        shutil.rmtree(root / "e")
+        await client.until("directory_deleted")
+        (root / "a.bin").touch()
+        await client.until("file_skipped", filename="a.bin")
+        (root / "a.json").write_text("{")
+        await client.until("queue_item_failed")
+        await client.ask("POST", "/api/queue/pause")
+        (root / "b.txt").touch()
+        (_, item) = (await client.until("queue_item_added", file_path=str(root / "b.txt")))[-1]
+        await client.ask("DELETE", f"/api/queue/items/{item['id']}")
+        await client.ask("POST", "/api/queue/resume")
+        rule = {"rule": "queue_size", "operator": "gt", "value": 9}
+        for rules in ([rule], []):
+            await client.ask("PUT", "/api/queue/scheduler", {"enabled": True, "rules": rules})
+        other.rename(root.parent / "away")
+        await client.until("error")
+        for job in (await client.get("/api/watch/jobs"))["jobs"]:
+            await client.ask("DELETE", f"/api/watch/jobs/{job['id']}")
+        await client.until("watch_removed", path=str(root))
+        await client.app.say_goodbye()
+        await client.until("shutting_down")
+    assert len(FIELDS) == 34
+    assert {opcode for opcode, _ in client.heard} == FIELDS.keys()
 
 
 # ---- one file ------------------------------------------------------------------------------------
