@@ -448,7 +448,7 @@ async def serve(path: str) -> None:
     async with (
         open_sqlite_log(path, synchronous="normal") as log,
         open_topics(log) as topics,
-        open_job_runner(topics, lease=1) as runner,
+        open_job_runner(topics, lease=3) as runner,
     ):
         await runner.submit(work, job_id="one", details=1)
         await runner.submit(work, job_id="two", details=2)
@@ -479,7 +479,7 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
             async with (
                 open_sqlite_log(path, synchronous="normal") as log,
                 open_topics(log) as topics,
-                open_job_runner(topics, lease=1) as runner,
+                open_job_runner(topics, lease=3) as runner,
             ):
                 assert {job.id: job.status for job in await runner.list()} == {
                     "one": "running",

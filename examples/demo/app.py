@@ -73,7 +73,7 @@ async def open_demo(
         )
         apps: dict[str, ASGIApp] = {
             "files": files,
-            "dex": await stack.enter_async_context(open_dex(log=log)),
+            "dex": await stack.enter_async_context(open_dex(log=log, data=place("dex"))),
             "bedrock": await stack.enter_async_context(
                 open_bedrock(log=log, directory=place("bedrock"))
             ),

@@ -17,7 +17,8 @@ def main() -> None:
         description="Parse documents in jobs, and stream their trace spans as Server-Sent Events.",
     )
     serving.add_options(parser, port=PORT)
-    serving.run(parser.parse_args(), lambda log: open_app(log=log), started=started)
+    arguments = parser.parse_args()
+    serving.run(arguments, lambda log: open_app(log=log, data=arguments.data), started=started)
 
 
 def started(url: str) -> list[str]:

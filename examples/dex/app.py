@@ -9,6 +9,7 @@ reads or cancels one. The updates stream is a job's topic through one function o
 
 from __future__ import annotations
 
+import json
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -78,6 +79,7 @@ InProject: TypeAlias = Callable[[Request, Project], Awaitable[ASGIApp]]
 async def open_app(
     *,
     log: EventLog | None = None,
+    data: Path | None = None,
     accounts: Mapping[str, Collection[str]] | None = None,
     capacity: int = 4,
 ) -> AsyncIterator[ASGIApp]:
@@ -85,20 +87,22 @@ async def open_app(
 
     Args:
         log: Where the jobs are kept; in memory by default.
+        data: The directory for files and results, which processes that share a log share as
+            well. ``None``: one that lasts as long as the application.
         accounts: The accounts that each API key may select. ``None``: the demo's.
         capacity: The most documents to parse at a time.
 
-    Cancellation: jobs that run are interrupted, and the files are deleted.
+    Cancellation: jobs that run are interrupted.
     """
     if accounts is None:
         accounts = {DEMO_KEY: {DEMO_ACCOUNT}}
-    with tempfile.TemporaryDirectory(prefix="dex-") as directory:
+    with tempfile.TemporaryDirectory(prefix="dex-") as temporary:
+        store = Store(Path(temporary) if data is None else data)
+        await store.add_project("Demo", DEMO_ACCOUNT, id=DEMO_PROJECT)
         async with (
             open_topics(MemoryLog() if log is None else log) as topics,
             open_job_runner(topics, name="dex", kinds=KINDS, capacity=capacity) as runner,
         ):
-            store = Store(Path(directory))
-            store.add_project("Demo", DEMO_ACCOUNT, id=DEMO_PROJECT)
             yield Api(runner, store, accounts).app()
 
 
@@ -118,7 +122,7 @@ class Api:
 
         def route(path: str, method: str, endpoint: InProject) -> Route:
             async def answer(request: Request) -> ASGIApp:
-                return await endpoint(request, self._project(request))
+                return await endpoint(request, await self._project(request))
 
             return Route(f"/v1/projects/{{project_id}}{path}", answer, methods=[method])
 
@@ -164,9 +168,9 @@ class Api:
             raise ApiError(401, "Invalid API key or account")
         return account
 
-    def _project(self, request: Request) -> Project:
+    async def _project(self, request: Request) -> Project:
         account = self._account(request)
-        project = self._store.projects.get(request.path_params["project_id"])
+        project = await self._store.project(request.path_params["project_id"])
         if project is None or project.account != account:
             # One and the same answer, whether it is another's or nobody's.
             is_job = "job_id" in request.path_params
@@ -179,13 +183,14 @@ class Api:
         """Make a project of the account."""
         account = self._account(request)
         new = await body(request, NewProject)
-        return JSONResponse(self._store.add_project(new.name, account).resource())
+        project = await self._store.add_project(new.name, account)
+        return JSONResponse(project.resource())
 
     async def list_projects(self, request: Request) -> JSONResponse:
         """List the projects of the account."""
         account = self._account(request)
-        projects = [each for each in self._store.projects.values() if each.account == account]
-        return JSONResponse(_page([each.resource() for each in projects]))
+        projects = await self._store.projects(account)
+        return JSONResponse(_page([project.resource() for project in projects]))
 
     async def get_project(self, _: Request, project: Project) -> JSONResponse:
         """Show a project."""
@@ -215,14 +220,15 @@ class Api:
 
     async def list_files(self, _: Request, project: Project) -> JSONResponse:
         """List the files of a project."""
-        return JSONResponse(_page([attrs.asdict(file) for file in project.files.values()]))
+        files = await self._store.files(project)
+        return JSONResponse(_page([attrs.asdict(file) for file in files]))
 
     # ---- starting jobs -----------------------------------------------------------------------
 
     async def create_parse_job(self, request: Request, project: Project) -> JSONResponse:
         """Start to parse a file."""
         new = await body(request, NewParse)
-        self._check_files(project, [new.source_document_id])
+        await self._check_files(project, [new.source_document_id])
         return await self._start(
             request,
             project,
@@ -235,7 +241,7 @@ class Api:
     async def create_batch_parse_job(self, request: Request, project: Project) -> JSONResponse:
         """Start to parse several files, each by a job of its own."""
         new = await body(request, NewBatch)
-        self._check_files(project, new.source_document_ids)
+        await self._check_files(project, new.source_document_ids)
         return await self._start(
             request,
             project,
@@ -247,7 +253,7 @@ class Api:
 
     async def create_chunk_job(self, request: Request, project: Project) -> JSONResponse:
         """Start to cut a parse result into other chunks."""
-        result_id = self._result_id(request, project)
+        result = json.loads(await self._result(request, project))
         new = await body(request, NewChunks)
         return await self._start(
             request,
@@ -255,8 +261,8 @@ class Api:
             self._work.rechunk,
             CHUNK,
             new,
-            source_id=project.results[result_id],
-            parse_result_id=result_id,
+            source_id=result["source_document_id"],
+            parse_result_id=result["id"],
         )
 
     async def _start(
@@ -284,9 +290,9 @@ class Api:
         )
         return JSONResponse(resource(job))
 
-    def _check_files(self, project: Project, ids: list[str]) -> None:
+    async def _check_files(self, project: Project, ids: list[str]) -> None:
         for id in ids:
-            if id not in project.files:
+            if await self._store.file(project.id, id) is None:
                 raise ApiError(404, "Source document not found")
 
     # ---- jobs --------------------------------------------------------------------------------
@@ -336,14 +342,14 @@ class Api:
 
     async def get_parse_result(self, request: Request, project: Project) -> Response:
         """Show what a document was parsed into."""
-        data = await self._store.read_result(self._result_id(request, project))
+        data = await self._result(request, project)
         return Response(data, media_type="application/json")
 
-    def _result_id(self, request: Request, project: Project) -> str:
-        id: str = request.path_params["parse_result_id"]
-        if id not in project.results:
+    async def _result(self, request: Request, project: Project) -> bytes:
+        data = await self._store.read_result(project.id, request.path_params["parse_result_id"])
+        if data is None:
             raise ApiError(404, "Parse result not found")
-        return id
+        return data
 
 
 async def get_openapi(_: Request) -> JSONResponse:

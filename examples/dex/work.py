@@ -38,10 +38,9 @@ class Workshop:
         source_id = details["source_id"]
         async with tracer.root(source_document_id=source_id) as root:
             async with tracer.stage("load_document", root) as stage:
-                project = self.store.projects[details["project_id"]]
-                if source_id not in project.files:
+                file = await self.store.file(details["project_id"], source_id)
+                if file is None:
                     raise JobFailed("the source document is gone", code="not_found")
-                file = project.files[source_id]
                 data = await self.store.read_file(file)
                 stage.output = {"filename": file.filename, "size_bytes": len(data)}
             async with tracer.stage("detect_format", root) as stage:
@@ -63,10 +62,12 @@ class Workshop:
         details, tracer = job.details, Tracer(job)
         async with tracer.root(parse_result_id=details["parse_result_id"]) as root:
             async with tracer.stage("load_result", root) as stage:
-                project = self.store.projects[details["project_id"]]
-                if details["parse_result_id"] not in project.results:
+                kept = await self.store.read_result(
+                    details["project_id"], details["parse_result_id"]
+                )
+                if kept is None:
                     raise JobFailed("the parse result is gone", code="not_found")
-                old = json.loads(await self.store.read_result(details["parse_result_id"]))
+                old = await trio.to_thread.run_sync(json.loads, kept)
                 stage.output = {"blocks": len(old["blocks"])}
             document = {name: old[name] for name in ("object", "format", "blocks")}
             return await self._chunked(job, tracer, root, document | {"job_id": job.id})
@@ -142,8 +143,8 @@ class Workshop:
                 "tokenizer": TOKENIZER,
                 "chunks": json_of(chunks),
             }
-            project = self.store.projects[job.details["project_id"]]
-            id = await self.store.add_result(project, job.details["source_id"], result)
+            details = job.details
+            id = await self.store.add_result(details["project_id"], details["source_id"], result)
             stage.output = {"parse_result_id": id}
         return {"parse_result_id": id}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from examples.dex import app as app_module
 from examples.dex import inputs, store
 from examples.dex.app import open_app
 from examples.dex.openapi import DOCUMENT
-from sselib import MemoryLog
+from sselib import MemoryLog, open_sqlite_log
 from sselib.testing import open_stream
 
 from .conftest import DEMO, OTHER, Client, Gate, client_of, form
@@ -525,15 +526,80 @@ async def test_the_api_describes_itself() -> None:
             assert b'"openapi":"3.1.0"' in await response.read_body()
 
 
-async def test_jobs_outlive_the_server_on_a_log_that_does() -> None:
-    """Finished ones are there, with their spans; those that ran were interrupted."""
+async def test_all_outlives_the_server_in_a_place_that_does(tmp_path: Path) -> None:
+    """Projects, files, jobs with their spans, and results: the next server has them all."""
     log = MemoryLog()
-    async with client_of(log=log) as client:
+    async with client_of(log=log, data=tmp_path) as client:
+        project = await client.post("/v1/projects", {"name": "Mine"})
         job = await client.finished(await client.parse("a.md", MARKDOWN))
         events = await client.follow(job)
-    async with client_of(log=log) as client:
+        result = await client.get(f"/parse/{job['result']['parse_result_id']}")
+    async with client_of(log=log, data=tmp_path) as client:
+        assert (await client.get("/v1/projects"))["items"][1:] == [project]
         assert await client.get(f"/jobs/{job['id']}") == job
         assert await client.follow(job) == events
+        assert await client.get(f"/parse/{result['id']}") == result
+        again = await client.post(f"/parse/{result['id']}/rechunk", {"chunking_options": {}})
+        assert (await client.finished(again))["status"] == "succeeded"
+
+
+async def test_servers_share_a_log_and_a_directory(tmp_path: Path, gate: Gate) -> None:
+    """What one is given, another shows, follows and cancels."""
+    path = tmp_path / "log.db"
+    async with (
+        open_sqlite_log(path) as one_log,
+        open_sqlite_log(path) as other_log,
+        client_of(log=one_log, data=tmp_path) as one,
+        client_of(log=other_log, data=tmp_path) as other,
+    ):
+        first = await one.parse("a.md", MARKDOWN)
+        second = await one.parse("b.md", MARKDOWN)
+        await gate.reached.wait()
+        listed = (await other.get("/jobs?sort_order=asc"))["items"]
+        assert [job["id"] for job in listed] == [first["id"], second["id"]]
+        assert (await other.ask("POST", f"/jobs/{first['id']}/cancel")).status == 202
+        assert (await other.finished(first))["status"] == "cancelled"
+        gate.open.set()
+        job = await other.finished(second)
+        assert job["status"] == "succeeded"
+        result = await other.get(f"/parse/{job['result']['parse_result_id']}")
+        assert result["job_id"] == second["id"]
+        assert (await other.get("/files")) == (await one.get("/files"))
+
+
+async def test_as_many_results_are_kept_as_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest makes room, and is not there any more."""
+    monkeypatch.setattr(store, "MAX_FILES", 2)
+    async with client_of(data=tmp_path) as client:
+        start = {"source_document_id": await client.upload("a.md", MARKDOWN), "parameters": {}}
+        ids = []
+        for _ in range(3):
+            job = await client.finished(await client.post("/parse", start))
+            ids.append(job["result"]["parse_result_id"])
+        statuses = [(await client.ask("GET", f"/parse/{id}")).status for id in ids]
+        assert statuses == [404, 200, 200]
+        answer = await client.ask("POST", f"/parse/{ids[0]}/rechunk", {"chunking_options": {}})
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize("id", ["..", "%2e%2e", "proj_demo%2f..%2fproj_demo", "proj_", "PROJ_demo"])
+async def test_an_id_is_never_a_path(id: str, tmp_path: Path) -> None:
+    """What is not one of ours names nothing, on the disk either."""
+    async with client_of(data=tmp_path / "data") as client:
+        for path in (f"/v1/projects/{id}", f"/parse/{id}", f"/parse/pres_{id}"):
+            assert (await client.ask("GET", path)).status == 404
+        start = {"source_document_id": f"file_{id}/../project", "parameters": {}}
+        assert (await client.ask("POST", "/parse", start)).status == 404
+
+
+async def test_there_are_no_more_projects_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused."""
+    monkeypatch.setattr(store, "MAX_PROJECTS", 2)
+    async with client_of() as client:
+        await client.post("/v1/projects", {"name": "Mine"})
+        assert (await client.ask("POST", "/v1/projects", {"name": "Mine"})).status == 507
 
 
 async def test_it_can_be_mounted_below_a_path() -> None:
