@@ -362,7 +362,7 @@ async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
                     return await append(topic, entries, **options)
 
                 wire.append = late  # type: ignore[method-assign]
-                nursery.start_soon(submit, runner)
+                nursery.start_soon(submit, runner)  # noqa: ASYNC111 # it is meant to be late
                 await trio.sleep(1)
             await trio.sleep(20)
             assert refused == [trio.ClosedResourceError]
