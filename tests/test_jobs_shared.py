@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sselib import (
+    EventLog,
     Job,
     JobChange,
     JobError,
@@ -28,7 +30,9 @@ from sselib import (
 )
 from sselib.jobs import JOB
 from sselib.log import EntryId
+from sselib.log.redis import open_redis_log
 
+from .redis_servers import PROGRAMS, redis_server
 from .test_jobs import BATCH, STEPS, forever, nothing, seen
 from .test_log_contract import DistantLog
 
@@ -433,6 +437,63 @@ async def test_a_list_that_cannot_be_written_harms_no_job(
         job = await done(a, await a.submit(nothing))
         assert caplog.text.count("is not known to all") == 2
         assert [each.status for each in await a.list()] == [job.status] == ["succeeded"]
+
+
+# ---- logs that outlive a process -----------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def open_shared_log(
+    request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[..., str]
+) -> Iterator[Callable[[], AbstractAsyncContextManager[EventLog]]]:
+    """Give what opens a log, the same one each time, as another process would."""
+    if request.param == "sqlite":
+        yield partial(open_sqlite_log, tmp_path / "log", synchronous="normal")
+        return
+    with redis_server(require_program(*PROGRAMS), tmp_path / "redis") as server:
+        yield partial(open_redis_log, server.url)
+
+
+async def test_every_log_that_is_shared_will_do(
+    open_shared_log: Callable[[], AbstractAsyncContextManager[EventLog]],
+) -> None:
+    """Submitted through one, seen, followed, cancelled and awaited through another, then kept."""
+
+    async def work(job: RunningJob) -> int:
+        for number in range(10):
+            await job.progress(number / 10)
+            await job.update(f"part {number % 3}", number)
+        return len(job.now.parts)
+
+    with trio.fail_after(50):
+        async with (
+            open_shared_log() as a_log,
+            open_shared_log() as b_log,
+            open_topics(a_log) as a_topics,
+            open_topics(b_log) as b_topics,
+            open_job_runner(a_topics) as a,
+            open_job_runner(b_topics) as b,
+        ):
+            endless = await a.submit(forever)
+            jobs = [await a.submit(work) for _ in range(10)]
+            for job in jobs:
+                told = await seen(b, job)
+                assert told[-1] == "end succeeded 1.0"
+                assert (await done(b, job)).result == 3
+            await running(b, endless)
+            await b.cancel(endless.id)
+            assert (await done(b, endless)).status == "cancelled"
+            ids = [each.id for each in [endless, *jobs]]
+            assert [each.id for each in await b.list()] == ids
+        async with (
+            open_shared_log() as log,
+            open_topics(log) as topics,
+            open_job_runner(topics) as after,
+        ):
+            listed = await after.list()
+            assert [each.id for each in listed] == ids
+            assert all(each.finished for each in listed)
+            assert (await done(after, jobs[0])).parts == {"part 0": 9, "part 1": 7, "part 2": 8}
 
 
 # ---- processes -----------------------------------------------------------------------------------
