@@ -156,6 +156,36 @@ async def test_a_job_is_cancelled_through_any_runner(
             await b.cancel(steps.id)
 
 
+async def test_runners_that_start_together_harm_no_job(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """One that comes, and has a job, while another looks for jobs of those who are gone."""
+    looking, go_on = trio.Event(), trio.Event()
+
+    class Slow(Wire):
+        async def topics(self, prefix: str = "") -> list[str]:
+            looking.set()
+            await go_on.wait()
+            return await super().topics(prefix)
+
+    async def start_slowly() -> None:
+        async with open_topics(Slow(shared)) as topics, open_job_runner(topics):
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start_slowly)
+        await looking.wait()
+        async with process(shared) as (a, _):
+            job = await a.submit(forever)
+            await running(a, job)
+            go_on.set()
+            await trio.sleep(5 * LEASE)
+            found = await a.get(job.id)
+            assert found is not None
+            assert found.status == "running"
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_a_dead_runner_ran_is_interrupted(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
@@ -386,6 +416,7 @@ async def test_an_end_waits_for_its_log(
         return "done"
 
     async with process(shared) as (a, wire):
+        await wait_all_tasks_blocked()  # with nothing else to append
         job = await done(a, await a.submit(work))
         assert (job.status, job.result) == ("succeeded", "done")
         assert caplog.text.count("the log does not take its end") == 3
