@@ -429,6 +429,7 @@ async def test_a_lease_that_cannot_be_renewed_is_tried_again(
     async with process(shared) as (b, _), process(shared) as (a, wire):
         job = await a.submit(forever)
         await running(a, job)
+        await wait_all_tasks_blocked()
         wire.fails = 2
         await trio.sleep(5 * LEASE)
         assert caplog.text.count("the log does not answer it") == 2
