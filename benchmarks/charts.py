@@ -35,7 +35,7 @@ BAR: Final = 22
 GAP: Final = 8
 OURS: Final = "#2a6f97"
 THEIRS: Final = "#a9b8c2"
-_TEXT: Final = 'font-family="system-ui, sans-serif" font-size="13"'
+_FONT: Final = 'font-family="system-ui, sans-serif" font-size="13"'
 
 
 def drawn(title: str, bars: Mapping[str, float], below: str) -> str:
@@ -48,20 +48,20 @@ def drawn(title: str, bars: Mapping[str, float], below: str) -> str:
     """
     longest = max(bars.values())
     room = WIDTH - LABELS - 90
-    lines = [f'<text x="0" y="16" {_TEXT} font-weight="600">{escape(title)}</text>']
+    lines = [f'<text x="0" y="16" {_FONT} font-weight="600">{escape(title)}</text>']
     y = 32
     for label, value in bars.items():
         length = max(1.0, value / longest * room)
         color = OURS if label.startswith("sselib") else THEIRS
         middle = y + BAR / 2 + 4
         lines += [
-            f'<text x="{LABELS - 8}" y="{middle}" {_TEXT} text-anchor="end">{escape(label)}</text>',
+            f'<text x="{LABELS - 8}" y="{middle}" {_FONT} text-anchor="end">{escape(label)}</text>',
             f'<rect x="{LABELS}" y="{y}" width="{length:.1f}" height="{BAR}" fill="{color}"/>',
-            f'<text x="{LABELS + length + 6:.1f}" y="{middle}" {_TEXT}>{shown(value)}</text>',
+            f'<text x="{LABELS + length + 6:.1f}" y="{middle}" {_FONT}>{shown(value)}</text>',
         ]
         y += BAR + GAP
     y += 12
-    lines.append(f'<text x="0" y="{y}" {_TEXT} fill="#666" font-size="11">{escape(below)}</text>')
+    lines.append(f'<text x="0" y="{y}" {_FONT} fill="#666">{escape(below)}</text>')
     height = y + 8
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '

@@ -164,8 +164,6 @@ def measured(kind: Kind, **environment: str) -> Iterator[Measured | None]:
     program = compiled("load.c")
     load = [sys.executable, "-m", "benchmarks.load"] if program is None else [str(program)]
     server_core, client_core = measuring.cores()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     print(f"{kind.title} ...", file=sys.stderr, flush=True)
     with _process(command, os.environ | environment) as process:
         os.sched_setaffinity(process.pid, {server_core})
@@ -191,6 +189,8 @@ def _process(
         text=True,
     ) as process:
         try:
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (most, most))
             yield process
         finally:
             process.kill()

@@ -143,7 +143,10 @@ class Lane:
 
     def tell(self) -> None:
         """Take notice that the source has something. It calls this once for each ``listen``."""
-        self._pump.put(self)
+        behind = self._pump.behind
+        if not behind:
+            self._pump.wake()
+        behind.append(self)
 
     def write(self, now: float) -> None:
         """Write what the source has ready."""
@@ -155,7 +158,7 @@ class Lane:
             self.stream.bytes_written += len(batch.data)
         if self.is_open and not source.listen(self):
             if source.is_ready():
-                self._pump.put(self)
+                self.tell()
             else:
                 self.shut()
 
@@ -181,11 +184,16 @@ class Lane:
 
 
 class Pump:
-    """The lanes of one server. Its :meth:`run` writes them."""
+    """The lanes of one server. Its :meth:`run` writes them.
+
+    Attributes:
+        lanes: How many there are.
+        behind: Those that are to be written next.
+    """
 
     def __init__(self) -> None:
         self.lanes = 0
-        self._behind: list[Lane] = []
+        self.behind: list[Lane] = []
         self._timers: list[tuple[float, int, Lane]] = []
         self._numbers = count(1)
         self._shut_timers = 0
@@ -196,7 +204,7 @@ class Pump:
         self.lanes += 1
         self._set_timer(lane)
         if self._timers[0][2] is lane:
-            self._idle.unpark()  # it waits until a later moment
+            self.wake()  # it waits until a later moment
 
     def leave(self, lane: Lane) -> None:
         """Forget a lane that was shut."""
@@ -208,11 +216,9 @@ class Pump:
             heapify(self._timers)
             self._shut_timers = 0
 
-    def put(self, lane: Lane) -> None:
-        """Write this lane as soon as it is its turn."""
-        if not self._behind:
-            self._idle.unpark()
-        self._behind.append(lane)
+    def wake(self) -> None:
+        """Have it look, if it waits."""
+        self._idle.unpark()
 
     async def run(self) -> None:
         """Write what there is, for ever.
@@ -220,10 +226,10 @@ class Pump:
         Cancellation: nothing is written any more.
         """
         while True:  # noqa: ASYNC913 # one of the two waits is in each round
-            if not self._behind:
+            if not self.behind:
                 with trio.CancelScope(deadline=self._timers[0][0] if self._timers else math.inf):
                     await self._idle.park()
-            behind, self._behind = self._behind, []
+            behind, self.behind = self.behind, []
             now = trio.current_time()
             self._look_at_timers(now)
             for number, lane in enumerate(behind, 1):
@@ -232,7 +238,7 @@ class Pump:
                 if number % SLICE == 0:
                     await trio.lowlevel.checkpoint()
                     now = trio.current_time()
-            if self._behind:
+            if self.behind:
                 await trio.lowlevel.checkpoint()
 
     def _look_at_timers(self, now: float) -> None:

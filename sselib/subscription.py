@@ -167,12 +167,21 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         if self._backlog:
             batch = self._take_backlog(limit)
             return batch if batch.data else self.take_batch(limit)
-        start, stop = self._ready_in_window()
-        if start == stop:
-            return None
-        first = self._window.first
-        batch = self._window.batch(first + start, first + stop, self._mode, limit)
-        self._gave_from_window(batch.number - first, batch.given)
+        window = self._window
+        batch = window.batch_made
+        if self._until is not None or batch.place != (self._next, self._mode, limit):
+            start, stop = self._ready_in_window()
+            if start == stop:
+                return None
+            first = window.first
+            batch = window.batch(first + start, first + stop, self._mode, limit)
+        self._next = batch.number
+        self._after = batch.after
+        self.delivered += batch.given
+        if batch.is_end:
+            self.finished = self.ended = True
+        if self._until is not None:
+            self._settle()
         return batch if batch.data else self.take_batch(limit)
 
     def _take_backlog(self, limit: int) -> Batch:

@@ -117,29 +117,42 @@ class Batch:
     """Some frames as they are written, all together.
 
     Attributes:
+        place: The number of the first of them, the mode and the limit that they were asked for by.
         data: Their bytes.
         number: The number behind the last of them.
+        after: The id up to which who is given them has been given everything.
         given: How many of them are owed to somebody.
+        is_end: The last of them is the topic's end.
     """
 
-    __slots__ = ("_chunk", "_what", "data", "given", "number")
+    __slots__ = ("_chunk", "after", "data", "given", "is_end", "number", "place")
 
-    def __init__(self, data: bytes, number: int = 0, given: int = 0, what: object = None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        place: tuple[int, int, int] | None = None,
+        number: int = 0,
+        after: EntryId = ORIGIN,
+        given: int = 0,
+        is_end: bool = False,
+    ) -> None:
         self.data = data
+        self.place = place
         self.number = number
+        self.after = after
         self.given = given
-        self._what = what
+        self.is_end = is_end
         self._chunk: bytes | None = None
-
-    def is_of(self, what: object) -> bool:
-        """Return whether this was made for the same place, limit and ids."""
-        return self._what == what
 
     def chunk(self) -> bytes:
         """Return the bytes as one chunk of a chunked body, made once."""
         if self._chunk is None:
             self._chunk = encode_chunk(self.data)
         return self._chunk
+
+
+_NO_BATCH: Final = Batch(b"")
 
 
 class Window:
@@ -158,6 +171,8 @@ class Window:
         size: Their bytes.
         waiting: Who waits for more, and the task that does. (A parking lot cannot wake one alone.)
         listening: Who waits for more, and the listener that is told.
+        batch_made: The last batch that was made of all there was, as long as that is all there is:
+            most subscribers are at the same place as the one before them.
     """
 
     def __init__(
@@ -173,7 +188,7 @@ class Window:
         self.size = 0
         self.waiting: dict[object, trio.lowlevel.Task] = {}
         self.listening: dict[object, Listener] = {}
-        self._batch = Batch(b"")  # the last one made: most subscribers are at the same place
+        self.batch_made = _NO_BATCH
         self._ids: list[EntryId] = []
         self._coalescing: dict[str, Frame] = {}
 
@@ -199,9 +214,6 @@ class Window:
             mode: The place in :data:`IDS` of which of them say their id.
             limit: The most bytes, if it is more than one frame.
         """
-        what = (start, stop, mode, limit)
-        if self._batch.is_of(what):
-            return self._batch
         pieces: list[bytes] = []
         size = 0
         number = start
@@ -213,9 +225,18 @@ class Window:
             if piece:
                 pieces.append(piece)
             number += 1
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._batch = Batch(data, number, len(pieces), what)
-        return self._batch
+        end = self.first + len(self.frames)
+        batch = Batch(
+            pieces[0] if len(pieces) == 1 else b"".join(pieces),
+            place=(start, mode, limit),
+            number=number,
+            after=self.last if number == end else self.id_at(number - 1),
+            given=len(pieces),
+            is_end=self.frames[number - 1 - self.first].is_end,
+        )
+        if stop == end and pieces:
+            self.batch_made = batch
+        return batch
 
     def frame(self, entry: Entry, *, says: EntryId | None) -> Frame:
         """Frame an entry as those in the window are."""
@@ -241,7 +262,7 @@ class Window:
 
     def feed(self, page: Page, head: Head) -> None:
         """Take the page that the log gave for what comes after ``last``."""
-        self._batch = Batch(b"")
+        self.batch_made = _NO_BATCH
         if head.floor > self.last:
             # Entries have gone that were never seen here. Whoever is owed them finds out from
             # the log, since its cursor is now older than the window.

@@ -82,8 +82,11 @@ print(*tops - set(sys.stdlib_module_names) - set(sys.builtin_module_names) - {"_
 
 
 def test_the_wheel_holds_the_library_alone() -> None:
-    """Nothing is installed outside of sselib, tests and examples least of all."""
-    tops = {path.parts[0] for path in FILES}
+    """Nothing is installed outside of sselib but its command; tests and examples least of all."""
+    outside = {path for path in FILES if path.parts[0] == ".."}
+    assert {path.stem for path in outside} == {"sselib"}
+    assert all(path.parts[-2] in ("bin", "Scripts") for path in outside)
+    tops = {path.parts[0] for path in FILES if path not in outside}
     assert tops == {"sselib", f"sselib-{metadata.version('sselib')}.dist-info"}
 
 

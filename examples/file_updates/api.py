@@ -19,12 +19,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from sselib import EventStream
 from sselib.stream import ASGIApp
 
+from ..page import page_routes
 from . import index
 from .backend import Backend
 from .queue import Item, ItemInProcess, UnknownItem
@@ -68,7 +68,7 @@ def routes(backend: Backend, updates: EventStream) -> ASGIApp:
                 for path, methods in endpoints
                 for slash in ("", "/")
             ),
-            Mount("/", StaticFiles(directory=_PAGE, html=True)),
+            *page_routes(_PAGE),
         ],
         exception_handlers={HTTPException: _error},
     )

@@ -41,7 +41,7 @@ CLIENT_BACKLOG: Final = 1000  # updates that a client may fall behind before it 
 _HOSTS: Final = frozenset(("localhost", "127.0.0.1", "[::1]"))
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class FileUpdates:
     """The ASGI application, while it is open. It may be mounted below another path."""
 

@@ -18,6 +18,7 @@ from sselib.testing import advance, open_stream
 
 SSE = {"accept": "text/event-stream"}
 PAGE = Path(api.__file__).with_name("page")
+SHARED = PAGE.parent.with_name("page")
 CONNECTED = b": connected\n\n"
 
 
@@ -154,10 +155,12 @@ async def test_the_page_is_at_the_root(channel: EventChannel) -> None:
         ("/", "text/html"),
         ("/page.js", "text/javascript"),
         ("/page.css", "text/css"),
+        ("/shared/page.css", "text/css"),
     ):
         async with open_stream(routes(channel, 15), path) as response:
             assert response.status == 200
             assert response.headers["content-type"].startswith(kind)
             body = await response.read_body()
             await response.wait_ended()  # files are closed in a thread
-        assert body == (PAGE / (path.strip("/") or "index.html")).read_bytes()
+        folder = SHARED if path.startswith("/shared/") else PAGE
+        assert body == (folder / (path.rpartition("/")[2] or "index.html")).read_bytes()
