@@ -144,18 +144,21 @@ class Connection:
 
         Cancellation: what was not yet sent whole is cut off.
         """
-        close = self.transport.abort
+        is_whole = False
         self.service.connections += 1
         try:
             while await self._serve_one():  # noqa: ASYNC110
                 # Whoever sends many requests at once does not keep everybody else waiting.
                 await trio.lowlevel.checkpoint()
-            close = self.transport.close
+            is_whole = True
         except ClientGone:
             pass
         finally:
             self.service.connections -= 1
-            close()
+            if is_whole:
+                self.transport.close()
+            else:
+                self.transport.abort()
 
     async def _serve_one(self) -> bool:
         """Read a request and answer it; return whether there may be another one."""
