@@ -84,7 +84,8 @@ coverage: .venv/dev
 PYTHONS := 3.11 3.12 3.13
 OLDEST := 3.11
 # These test other things, or with frameworks and browsers.
-NOT_THE_LIBRARY := test_benchmarks.py test_packaging.py test_readme.py test_frameworks.py file_updates dex bedrock guild page demo
+NOT_THE_LIBRARY := test_packaging.py test_readme.py test_frameworks.py test_benchmarks.py \
+	test_deploying.py test_examples_shared.py file_updates dex bedrock guild page demo
 
 wheel: .venv/dev
 	rm -rf build/dist build/wheel

@@ -33,8 +33,8 @@ DRAIN_WINDOW: Final = (
 OpenApp = Callable[[EventLog], AbstractAsyncContextManager[ASGIApp]]
 
 
-def add_options(parser: argparse.ArgumentParser, *, port: int) -> None:
-    """Add the options that every example has."""
+def add_options(parser: argparse.ArgumentParser, *, port: int, has_jobs: bool = True) -> None:
+    """Add the options that the examples share: of all, and of those that have jobs to keep."""
     parser.add_argument("--host", default="127.0.0.1", help="listen on this address (%(default)s)")
     parser.add_argument(
         "--port", type=int, default=port, help="listen on this port; 0 for any (%(default)s)"
@@ -42,6 +42,9 @@ def add_options(parser: argparse.ArgumentParser, *, port: int) -> None:
     parser.add_argument(
         "--server", choices=SERVERS, default="hypercorn", help="run on this (%(default)s)"
     )
+    if not has_jobs:
+        parser.set_defaults(data=None, log="memory", reuse_port=False)
+        return
     parser.add_argument(
         "--data",
         type=Path,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sselib import (
+    EventLog,
     Job,
     JobChange,
     JobError,
@@ -28,7 +30,9 @@ from sselib import (
 )
 from sselib.jobs import JOB
 from sselib.log import EntryId
+from sselib.log.redis import open_redis_log
 
+from .redis_servers import PROGRAMS, redis_server
 from .test_jobs import BATCH, STEPS, forever, nothing, seen
 from .test_log_contract import DistantLog
 
@@ -150,6 +154,36 @@ async def test_a_job_is_cancelled_through_any_runner(
         steps = await a.submit(forever, kind=STEPS)
         with pytest.raises(ValueError, match="cannot be cancelled"):
             await b.cancel(steps.id)
+
+
+async def test_runners_that_start_together_harm_no_job(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """One that comes, and has a job, while another looks for jobs of those who are gone."""
+    looking, go_on = trio.Event(), trio.Event()
+
+    class Slow(Wire):
+        async def topics(self, prefix: str = "") -> list[str]:
+            looking.set()
+            await go_on.wait()
+            return await super().topics(prefix)
+
+    async def start_slowly() -> None:
+        async with open_topics(Slow(shared)) as topics, open_job_runner(topics):
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(start_slowly)
+        await looking.wait()
+        async with process(shared) as (a, _):
+            job = await a.submit(forever)
+            await running(a, job)
+            go_on.set()
+            await trio.sleep(5 * LEASE)
+            found = await a.get(job.id)
+            assert found is not None
+            assert found.status == "running"
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_a_dead_runner_ran_is_interrupted(
@@ -362,7 +396,7 @@ async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
                     return await append(topic, entries, **options)
 
                 wire.append = late  # type: ignore[method-assign]
-                nursery.start_soon(submit, runner)
+                nursery.start_soon(submit, runner)  # noqa: ASYNC111 # it is meant to be late
                 await trio.sleep(1)
             await trio.sleep(20)
             assert refused == [trio.ClosedResourceError]
@@ -382,6 +416,7 @@ async def test_an_end_waits_for_its_log(
         return "done"
 
     async with process(shared) as (a, wire):
+        await wait_all_tasks_blocked()  # with nothing else to append
         job = await done(a, await a.submit(work))
         assert (job.status, job.result) == ("succeeded", "done")
         assert caplog.text.count("the log does not take its end") == 3
@@ -394,6 +429,7 @@ async def test_a_lease_that_cannot_be_renewed_is_tried_again(
     async with process(shared) as (b, _), process(shared) as (a, wire):
         job = await a.submit(forever)
         await running(a, job)
+        await wait_all_tasks_blocked()
         wire.fails = 2
         await trio.sleep(5 * LEASE)
         assert caplog.text.count("the log does not answer it") == 2
@@ -433,6 +469,63 @@ async def test_a_list_that_cannot_be_written_harms_no_job(
         job = await done(a, await a.submit(nothing))
         assert caplog.text.count("is not known to all") == 2
         assert [each.status for each in await a.list()] == [job.status] == ["succeeded"]
+
+
+# ---- logs that outlive a process -----------------------------------------------------------------
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def open_shared_log(
+    request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[..., str]
+) -> Iterator[Callable[[], AbstractAsyncContextManager[EventLog]]]:
+    """Give what opens a log, the same one each time, as another process would."""
+    if request.param == "sqlite":
+        yield partial(open_sqlite_log, tmp_path / "log", synchronous="normal")
+        return
+    with redis_server(require_program(*PROGRAMS), tmp_path / "redis") as server:
+        yield partial(open_redis_log, server.url)
+
+
+async def test_every_log_that_is_shared_will_do(
+    open_shared_log: Callable[[], AbstractAsyncContextManager[EventLog]],
+) -> None:
+    """Submitted through one, seen, followed, cancelled and awaited through another, then kept."""
+
+    async def work(job: RunningJob) -> int:
+        for number in range(10):
+            await job.progress(number / 10)
+            await job.update(f"part {number % 3}", number)
+        return len(job.now.parts)
+
+    with trio.fail_after(50):
+        async with (
+            open_shared_log() as a_log,
+            open_shared_log() as b_log,
+            open_topics(a_log) as a_topics,
+            open_topics(b_log) as b_topics,
+            open_job_runner(a_topics) as a,
+            open_job_runner(b_topics) as b,
+        ):
+            endless = await a.submit(forever)
+            jobs = [await a.submit(work) for _ in range(10)]
+            for job in jobs:
+                told = await seen(b, job)
+                assert told[-1] == "end succeeded 1.0"
+                assert (await done(b, job)).result == 3
+            await running(b, endless)
+            await b.cancel(endless.id)
+            assert (await done(b, endless)).status == "cancelled"
+            ids = [each.id for each in [endless, *jobs]]
+            assert [each.id for each in await b.list()] == ids
+        async with (
+            open_shared_log() as log,
+            open_topics(log) as topics,
+            open_job_runner(topics) as after,
+        ):
+            listed = await after.list()
+            assert [each.id for each in listed] == ids
+            assert all(each.finished for each in listed)
+            assert (await done(after, jobs[0])).parts == {"part 0": 9, "part 1": 7, "part 2": 8}
 
 
 # ---- processes -----------------------------------------------------------------------------------

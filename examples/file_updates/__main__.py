@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import logging
 import math
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sselib.hypercorn import run
-from sselib.listening import Address
 from sselib.registry import RegisteredApp, StreamRegistry
 
+from .. import serving
 from .app import KEEPALIVE, open_app
 from .queue import COOLDOWN
 from .store import StoreError
 from .watching import WatchError
 
 PORT: Final = 60534  # as documented
-DRAIN_WINDOW: Final = 2.0  # seconds in which streams are told that the server shuts down
 
 
 def main() -> None:
@@ -37,15 +34,7 @@ def main() -> None:
         default=[],
         help="watch this directory and all below it; may be given several times",
     )
-    parser.add_argument(
-        "--host",
-        type=loopback,
-        default="127.0.0.1",
-        help="listen on this loopback address (%(default)s)",
-    )
-    parser.add_argument(
-        "--port", type=int, default=PORT, help="listen on this port; 0 for any (%(default)s)"
-    )
+    serving.add_options(parser, port=PORT, has_jobs=False)
     parser.add_argument(
         "--keepalive",
         type=_seconds,
@@ -62,28 +51,31 @@ def main() -> None:
     )
     parser.add_argument(
         "--data",
+        dest="file",
         metavar="FILE",
         help="keep watches, queue and index in this file (a temporary one, gone at the end)",
     )
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-
-    def started(addresses: list[Address]) -> None:
-        for directory in arguments.watch:
-            print(f"Watching {directory}")
-        for host, port in (each for each in addresses if not isinstance(each, str)):
-            where = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(f"In a browser:  {where}/\nIn a terminal: curl -N {where}/api/updates")
-        sys.stdout.flush()
-
-    app = open_registered(
-        arguments.watch,
-        data=arguments.data,
-        keepalive=arguments.keepalive,
-        cooldown=arguments.cooldown,
-    )
     try:
-        run(app, host=arguments.host, port=arguments.port, started=started)
+        loopback(arguments.host)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+
+    def started(url: str) -> list[str]:
+        watched = [f"Watching {directory}" for directory in arguments.watch]
+        return [*watched, f"In a browser:  {url}/", f"In a terminal: curl -N {url}/api/updates"]
+
+    try:
+        serving.run(
+            arguments,
+            lambda _: open_registered(
+                arguments.watch,
+                data=arguments.file,
+                keepalive=arguments.keepalive,
+                cooldown=arguments.cooldown,
+            ),
+            started=started,
+        )
     except (StoreError, WatchError) as error:
         sys.exit(str(error))
 
@@ -96,13 +88,17 @@ async def open_registered(directories: list[str], **options: Any) -> AsyncIterat
     """
     async with open_app(directories, **options) as app:
         registry = StreamRegistry(
-            drain_window=DRAIN_WINDOW, before_drain=app.say_goodbye, farewell_retry=False
+            drain_window=serving.DRAIN_WINDOW, before_drain=app.say_goodbye, farewell_retry=False
         )
         yield registry(app)
 
 
 def loopback(host: str) -> str:
-    """Return the host if it is this machine alone, for :mod:`argparse`."""
+    """Return the host if it is this machine alone.
+
+    Raises:
+        argparse.ArgumentTypeError: It is not.
+    """
     if host != "localhost":
         try:
             is_loopback = ipaddress.ip_address(host).is_loopback

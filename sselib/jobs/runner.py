@@ -248,7 +248,8 @@ class JobRunner:
 
     async def join(self) -> None:
         """Become one of the runners of this log, and look after what those who are gone left."""
-        await self._take_over(await self._members.renew())
+        await self._members.renew()
+        await self._take_over()
 
     def patience(self) -> float:
         """Return how many seconds leaving may take."""
@@ -295,19 +296,23 @@ class JobRunner:
         if gone == self.id:  # The others have taken us for dead.
             await self._give_up_what_is_lost()
         elif gone is not None or known - alive:
-            await self._take_over(alive)
+            await self._take_over()
         for runner in known - alive:
             await self._members.strike_off(runner)
 
-    async def _take_over(self, alive: set[str]) -> None:
+    async def _take_over(self) -> None:
         """Set the list right, and see to the unfinished jobs of runners that are gone."""
         prefix = self._topic("")
         listed = {job.id: job for job in await self._listing.jobs()}
+        jobs = [
+            job
+            for topic in await self.topics.names(prefix)
+            if (job := await self.get(topic.removeprefix(prefix))) is not None
+        ]
+        # A runner is there before its first job: so whoever has one is alive by now, or gone.
+        alive = await self._members.renew()
         orphans: dict[str, Writer] = {}
-        for topic in await self.topics.names(prefix):
-            job = await self.get(topic.removeprefix(prefix))
-            if job is None:
-                continue
+        for job in jobs:
             was_listed = listed.pop(job.id, None)
             if job.finished:
                 self._finished.remember(job)

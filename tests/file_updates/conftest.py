@@ -23,6 +23,46 @@ from sselib.testing import ReceivedStream, open_stream
 
 SECONDS = 30  # far more than anything here takes
 
+_FILE = ("path", "filename")
+_ITEM = ("id", "file_path", "action", "status")
+# What each update has, in this order. Of a status update it "varies", as the documentation says.
+FIELDS: dict[str, tuple[str, ...]] = {
+    "file_parsing": _FILE,
+    "file_parsed": _FILE,
+    "file_summarizing": _FILE,
+    "file_summarized": _FILE,
+    "file_embedding": _FILE,
+    "file_embedded": _FILE,
+    "file_complete": _FILE,
+    "file_failed": (*_FILE, "error"),
+    "file_skipped": (*_FILE, "reason"),
+    "file_created": ("path",),
+    "file_modified": ("path",),
+    "file_deleted": ("path",),
+    "file_moved": ("src_path", "dest_path"),
+    "directory_deleted": ("path",),
+    "directory_moved": ("src_path", "dest_path"),
+    "watch_started": ("path", "recursive"),
+    "watch_added": ("path",),
+    "watch_removed": ("path",),
+    "directory_processing_started": ("path",),
+    "directory_processing_completed": ("path",),
+    "queue_item_added": _ITEM,
+    "queue_item_updated": _ITEM,
+    "queue_item_processing": _ITEM,
+    "queue_item_completed": _ITEM,
+    "queue_item_failed": ("id", "file_path", "action", "error"),
+    "queue_item_removed": _ITEM,
+    "queue_paused": ("source",),
+    "queue_resumed": ("source",),
+    "scheduler_paused": (),
+    "scheduler_resumed": (),
+    "status_update": ("queue", "files_indexed"),
+    "error": ("message",),
+    "info": ("message",),
+    "shutting_down": (),
+}
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -75,6 +115,10 @@ class Client:
             event = await self.updates.receive()
         assert event.event == "update"
         value = event.json()
+        assert event.data == json.dumps(value, ensure_ascii=False)  # as spaced as it is documented
+        assert list(value) == ["opcode", "data"]
+        if value["opcode"] != "status_update":
+            assert tuple(value["data"]) == FIELDS[value["opcode"]]
         self.heard.append((value["opcode"], value["data"]))
         return self.heard[-1]
 

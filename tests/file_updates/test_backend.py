@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from examples.file_updates import backend as backend_module
 from examples.file_updates import work as work_module
 from examples.file_updates.pipeline import reading
 from examples.file_updates.queue import MAX_RETRIES
-from examples.file_updates.watching import NotWatchable
+from examples.file_updates.watching import AlreadyWatched, NotWatchable
 
-from .conftest import Client, using
+from .conftest import FIELDS, SECONDS, Client, using
 
 STAGES = [
     "file_parsing",
@@ -39,6 +40,46 @@ async def indexed(client: Client, path: Path, text: str = "A zebra has stripes."
     """Write a file, and wait until it is indexed."""
     path.write_text(text)
     await client.until("queue_item_completed", file_path=str(path))
+
+
+async def test_everything_that_is_documented_is_said(root: Path) -> None:
+    """One story in which each of the 34 opcodes has its reason; its fields are checked as heard."""
+    other = root.parent / "other"
+    other.mkdir()
+    async with using(cooldown=0.02) as client:
+        await client.watch(root)
+        await client.watch(other)
+        (root / "d").mkdir()
+        await indexed(client, root / "d" / "a.txt")
+        (root / "d" / "a.txt").write_text("A lion.")
+        await client.until("queue_item_completed")
+        (root / "d" / "a.txt").rename(root / "d" / "b.txt")
+        await client.until("file_moved")
+        (root / "d").rename(root / "e")
+        await client.until("directory_moved")
+        shutil.rmtree(root / "e")
+        await client.until("directory_deleted")
+        (root / "a.bin").touch()
+        await client.until("file_skipped", filename="a.bin")
+        (root / "a.json").write_text("{")
+        await client.until("queue_item_failed")
+        await client.ask("POST", "/api/queue/pause")
+        (root / "b.txt").touch()
+        (_, item) = (await client.until("queue_item_added", file_path=str(root / "b.txt")))[-1]
+        await client.ask("DELETE", f"/api/queue/items/{item['id']}")
+        await client.ask("POST", "/api/queue/resume")
+        rule = {"rule": "queue_size", "operator": "gt", "value": 9}
+        for rules in ([rule], []):
+            await client.ask("PUT", "/api/queue/scheduler", {"enabled": True, "rules": rules})
+        other.rename(root.parent / "away")
+        await client.until("error")
+        for job in (await client.get("/api/watch/jobs"))["jobs"]:
+            await client.ask("DELETE", f"/api/watch/jobs/{job['id']}")
+        await client.until("watch_removed", path=str(root))
+        await client.app.say_goodbye()
+        await client.until("shutting_down")
+    assert len(FIELDS) == 34
+    assert {opcode for opcode, _ in client.heard} == FIELDS.keys()
 
 
 # ---- one file ------------------------------------------------------------------------------------
@@ -438,6 +479,67 @@ async def test_directories_of_the_command_line_may_be_watched_already(
     with pytest.raises(NotWatchable, match="missing"):
         async with using(tmp_path / "missing"):
             pass
+
+
+async def test_a_directory_around_one_that_was_restored_is_an_error(
+    tmp_path: Path, root: Path
+) -> None:
+    """It would be watched twice, in part; the error names both."""
+    data = tmp_path / "data"
+    async with using(root, data=data) as client:
+        await client.until("status_update")
+    with pytest.raises(AlreadyWatched) as caught:
+        async with using(root.parent, data=data):
+            pass
+    assert str(root) in str(caught.value)
+    assert str(root.parent) in str(caught.value)
+
+
+async def test_a_watch_that_cannot_be_stored_is_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would not be there tomorrow is not begun today."""
+
+    def fail(*args: object, **options: object) -> None:
+        raise ZeroDivisionError
+
+    async with using() as client:
+        backend = client.app._backend  # noqa: SLF001 # as the API does it
+        with monkeypatch.context() as patch:
+            patch.setattr(backend_module, "save_watch", fail)
+            with pytest.raises(ZeroDivisionError):
+                await backend.add_watch(str(root))
+        assert await client.get("/api/status") == {"jobs": 0}
+        assert not backend.covers(str(root / "a.txt"))
+        await client.watch(root)
+
+
+async def test_a_file_in_process_when_its_watch_ends_is_not_indexed(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is finished, and nothing of it remains."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(text: str) -> str:
+        began.set()
+        go_on.wait(SECONDS)
+        return text
+
+    async with using() as client:
+        await client.watch(root)
+        monkeypatch.setattr(work_module, "summarize", wait)
+        (root / "a.txt").write_text("A zebra.")
+        await trio.to_thread.run_sync(began.wait, SECONDS)
+        (job,) = (await client.get("/api/watch/jobs"))["jobs"]
+        await client.ask("DELETE", f"/api/watch/jobs/{job['id']}")
+        await client.until("watch_removed")
+        go_on.set()
+        said = await client.until("queue_item_completed")
+        assert said[-2] == (
+            "file_skipped",
+            named(root / "a.txt") | {"reason": "no longer watched"},
+        )
+        assert await client.search("zebra") == []
 
 
 async def test_the_backend_says_nothing_of_its_own_files(root: Path) -> None:

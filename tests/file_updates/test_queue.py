@@ -224,11 +224,13 @@ def test_two_items_with_a_path_in_common_are_not_processed_at_once(queue: Queue)
 
 def test_an_item_that_waits_can_be_removed(queue: Queue) -> None:
     """Its last status is told; it is gone, also from the order."""
+    queue.change("/b", "index", 15)
     (added,) = queue.change("/a", "index", 0)
     step = queue.remove(added.item.id, 20)
     assert told(step) == [("queue_item_removed", "/a", "index", "ready")]
-    assert not step.is_kept
+    assert step.is_kept is False
     assert queue.take(20) is None
+    assert [item.file_path for item, _ in queue.items(20)] == ["/b"]
     with pytest.raises(UnknownItem):
         queue.remove(added.item.id, 20)
 
