@@ -45,10 +45,10 @@ from .log import Retention as Retention
 from .log.memory import MemoryLog as MemoryLog
 from .log.sqlite import SQLiteLog as SQLiteLog
 from .log.sqlite import open_sqlite_log as open_sqlite_log
+from .policy import StreamPolicy as StreamPolicy
 from .server import run as run
 from .server import serve as serve
 from .stream import EventStream as EventStream
-from .stream import StreamPolicy as StreamPolicy
 from .subscription import Subscription as Subscription
 from .topics import Topics as Topics
 from .topics import open_topics as open_topics

@@ -29,6 +29,7 @@ import h11
 import trio
 
 from .http1 import LAST_CHUNK, encode_chunk, encode_head
+from .policy import Schedule
 from .pump import Lane, Pump
 from .requests import Limits, Refused, Requests
 from .stream import (
@@ -37,7 +38,6 @@ from .stream import (
     ASGIApp,
     Message,
     OpenStream,
-    Schedule,
     Scope,
     StreamHost,
 )

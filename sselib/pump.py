@@ -32,7 +32,8 @@ from typing import Final
 import trio
 
 from .http1 import encode_chunk
-from .stream import OpenStream, Schedule
+from .policy import Schedule
+from .stream import OpenStream
 from .subscription import Subscription
 from .transport import ClientGone, SocketTransport
 

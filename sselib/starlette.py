@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from .channel import EventChannel
 from .events import ServerSentEvent
-from .stream import EventStream, Headers, SendEvent, StreamPolicy
+from .policy import StreamPolicy
+from .stream import EventStream, Headers, SendEvent
 from .subscription import Replay
 
 

@@ -18,10 +18,8 @@ it by; this module knows a registry only as the :class:`StreamHost` that it may 
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Final, Protocol, TypeAlias, get_args
 
 import attrs
 import trio
@@ -30,8 +28,8 @@ from .channel import EventChannel
 from .codec import encode
 from .errors import SubscriptionLagged
 from .events import Comment, ServerSentEvent
-from .subscription import Lag, Replay, Subscription
-from .window import IDS, Ids
+from .policy import Schedule, StreamPolicy
+from .subscription import Replay, Subscription
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -50,15 +48,6 @@ REGISTRY: Final = "sselib.registry"
 FAST_LANE: Final = "sselib.pump"
 """The name of the :class:`FastLane` in ``scope["extensions"]``."""
 
-# Seconds. The standard suggests a comment "every 15 seconds or so" against proxies that give up
-# on an idle connection; the shortest such time in wide use is 30 (Heroku: 55, nginx: 60).
-DEFAULT_HEARTBEAT: Final = 15.0
-DEFAULT_HEARTBEAT_COMMENT: Final = "keepalive"
-# Of the maximum age: streams that were opened together do not come back together.
-DEFAULT_MAX_AGE_JITTER: Final = 0.1
-# One TLS record, and what a client that does not read keeps of the server's memory.
-DEFAULT_BATCH_BYTES: Final = 16 * 1024
-
 # What send() raises, where it says that the client has left; Hypercorn's says nothing.
 _GONE: Final = (OSError, trio.BrokenResourceError)
 
@@ -72,74 +61,6 @@ _OWN_HEADERS: Final = (
     (b"x-accel-buffering", b"no"),  # nginx
 )
 _FIXED_HEADERS: Final = frozenset((b"content-type", b"content-length", b"transfer-encoding"))
-
-
-@attrs.frozen(kw_only=True)
-class StreamPolicy:
-    """What a stream does besides sending its events. Times are seconds; ``None`` means none.
-
-    Args:
-        heartbeat: Send a comment after this long. Without a heartbeat a maximum age is needed,
-            for some departures are only noticed by writing.
-        heartbeat_mode: ``"idle"``: after this long without anything written. ``"interval"``:
-            whenever this long has passed, whatever else was written.
-        heartbeat_comment: The text of the comment.
-        max_age: End the stream when it is this old, so that clients spread over new servers.
-        max_age_jitter: The fraction of ``max_age``, from 0 to 1, by which a stream may end
-            earlier, at random.
-        retry: The reconnection time to tell the client when the stream opens, in milliseconds.
-        ids: Which events say their id: ``"all"``; ``"end"``, the topic's end event alone, which
-            stops a browser from coming back for ever; ``"none"``, and then there is no resuming
-            and ``Last-Event-ID`` is ignored.
-        batch_bytes: The most bytes to write at once, except for a single larger event.
-        lag: What happens to a client that has fallen behind what the log keeps: ``"close"``
-            ends its stream, and it finds out when it comes back; ``"restart"`` tells it and goes
-            on as if it had just joined.
-
-    Raises:
-        ValueError: A value that is out of its range, or neither heartbeat nor maximum age.
-
-    Spec: https://html.spec.whatwg.org/multipage/server-sent-events.html#authoring-notes
-    """
-
-    heartbeat: float | None = DEFAULT_HEARTBEAT
-    heartbeat_mode: Literal["idle", "interval"] = "idle"
-    heartbeat_comment: str = DEFAULT_HEARTBEAT_COMMENT
-    max_age: float | None = None
-    max_age_jitter: float = DEFAULT_MAX_AGE_JITTER
-    retry: int | None = None
-    ids: Ids = "all"
-    batch_bytes: int = DEFAULT_BATCH_BYTES
-    lag: Lag = "close"
-    heartbeat_block: bytes = attrs.field(  # encoded once for all streams
-        init=False, repr=False, eq=False
-    )
-
-    @heartbeat_block.default
-    def _encoded(self) -> bytes:
-        return encode(Comment(self.heartbeat_comment))
-
-    def __attrs_post_init__(self) -> None:
-        if self.heartbeat is None and self.max_age is None:
-            raise ValueError("a policy without a heartbeat needs a max_age")
-        for name in ("heartbeat", "max_age"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive seconds, or None: {value!r}")
-        if not 0 <= self.max_age_jitter <= 1:
-            raise ValueError(f"max_age_jitter must be from 0 to 1: {self.max_age_jitter!r}")
-        if self.batch_bytes < 1:
-            raise ValueError(f"batch_bytes must be at least 1: {self.batch_bytes!r}")
-        for name, choices in (
-            ("heartbeat_mode", ("idle", "interval")),
-            ("ids", IDS),
-            ("lag", get_args(Lag)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}: {getattr(self, name)!r}"
-                )
-        ServerSentEvent("", retry=self.retry)
 
 
 @attrs.frozen(kw_only=True)
@@ -231,53 +152,6 @@ class StreamHost(Protocol):
         ...
 
 
-class Schedule:
-    """When a stream's heartbeats fall due, and when it is too old.
-
-    Attributes:
-        comment: The bytes of a heartbeat.
-        batch_bytes: The most bytes to write at once.
-        is_idle_mode: A heartbeat is due only when nothing was written for that long.
-    """
-
-    __slots__ = ("_beat", "_expires", "_heartbeat", "batch_bytes", "comment", "is_idle_mode")
-
-    def __init__(self, stream: OpenStream, policy: StreamPolicy) -> None:
-        self.comment = policy.heartbeat_block
-        self.batch_bytes = policy.batch_bytes
-        self.is_idle_mode = policy.heartbeat_mode == "idle"
-        self._heartbeat = math.inf if policy.heartbeat is None else policy.heartbeat
-        self._beat = stream.opened_at + self._heartbeat
-        self._expires = math.inf
-        if policy.max_age is not None:
-            earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 - it is no secret
-            self._expires = stream.opened_at + policy.max_age * (1 - earlier)
-
-    def next(self) -> float:
-        """Return when something may fall due, on Trio's clock."""
-        return min(self._beat, self._expires)
-
-    def falls_due(self, now: float, written_at: float) -> Literal["age", "beat"] | None:
-        """Return what is due, and look out for what comes then.
-
-        Args:
-            now: The time.
-            written_at: When the stream was written to last.
-        """
-        if now >= self._expires:
-            self._expires = self._beat = math.inf  # it says nothing any more but its end
-            return "age"
-        if self.is_idle_mode and now < written_at + self._heartbeat:
-            self._beat = written_at + self._heartbeat
-            return None
-        if now < self._beat:
-            return None
-        self._beat = (
-            now + self._heartbeat if self.is_idle_mode else max(self._beat + self._heartbeat, now)
-        )
-        return "beat"
-
-
 class FastLane(Protocol):
     """A server's offer to write a stream without a task for each write: :data:`FAST_LANE`.
 
@@ -355,7 +229,7 @@ class EventStream:
         self,
         source: EventChannel | Callable[[SendEvent], Awaitable[None]],
         *,
-        policy: StreamPolicy = StreamPolicy(),
+        policy: StreamPolicy = StreamPolicy(),  # noqa: B008 # frozen
         replay: Replay = "current",
         headers: Headers = (),
         status: int = 200,
@@ -440,7 +314,7 @@ class EventStream:
                 return "disconnected"  # noqa: ASYNC910 # it has sent
             if not lane.is_clear():
                 return await self._respond(stream, subscription, receive, send, is_open=True)
-            schedule = Schedule(stream, self._policy)
+            schedule = Schedule(self._policy, stream.opened_at)
             stream.wake = subscription.wake
             return await _deliver(stream, subscription, schedule, send, lane)
         finally:
@@ -461,7 +335,7 @@ class EventStream:
             await _send_whole(send, self._status, self._headers, b"")
             return "head"
         stream.wake = source.wake
-        schedule = Schedule(stream, self._policy)
+        schedule = Schedule(self._policy, stream.opened_at)
         reason = "cancelled"
 
         async def deliver() -> None:  # noqa: ASYNC910 # send() is the server's checkpoint

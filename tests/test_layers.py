@@ -30,6 +30,7 @@ ROOMS = [
     "subscription",
     "channel",
     "topics",
+    "policy",
     "stream",
     "registry",
     "listening",

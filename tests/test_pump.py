@@ -22,9 +22,10 @@ import trio
 import sselib.server
 from sselib import EventChannel, EventStream, ServerSentEvent, StreamPolicy, Subscription
 from sselib.http1 import ChunkedDecoder
+from sselib.policy import Schedule
 from sselib.pump import SLICE, Lane, Pump
 from sselib.registry import StreamRegistry
-from sselib.stream import OpenStream, Receive, Schedule, Scope, Send
+from sselib.stream import OpenStream, Receive, Scope, Send
 from sselib.transport import ClientGone, SocketTransport
 
 from .servers import SOON, connected, serving, until
@@ -185,7 +186,7 @@ async def driving(
     async with channel.subscribe(replay="live") as source:
         assert source.take(1) == b""
         stream = OpenStream(dict(SCOPE))
-        schedule = Schedule(stream, policy or StreamPolicy())
+        schedule = Schedule(policy or StreamPolicy(), stream.opened_at)
         transport = SocketTransport(pair[0], 0.5)
         given = pump or Pump()
         lane = Lane(given, transport, stream, source, schedule, is_chunked=False)

@@ -33,7 +33,8 @@ from starlette.staticfiles import StaticFiles
 
 from sselib import EventLog, EventStream, MemoryLog, StreamPolicy, TooManyJobs, open_topics
 from sselib.jobs import Job, JobRunner, open_job_runner
-from sselib.stream import DEFAULT_HEARTBEAT, ASGIApp, Receive, Scope, Send
+from sselib.policy import DEFAULT_HEARTBEAT
+from sselib.stream import ASGIApp, Receive, Scope, Send
 
 from ..page import page_routes
 from .errors import HANDLERS, ApiError
