@@ -126,17 +126,22 @@ def test_a_dex_batch_is_cancelled_through_another_process(start: Start) -> None:
         assert finished["progress"]["pending"] == 0
 
 
-def test_a_bedrock_job_is_cancelled_through_another_process(start: Start) -> None:
-    """The same of a comparison that runs."""
-    here, there = start("bedrock", BEDROCK), start("bedrock", BEDROCK)
+def comparison(server: Server) -> str:
+    """Have two large drawings compared, which takes some seconds, and return the job's id."""
     blocks = []
     for box in (DOOR, WINDOW):
         file = {"project_id": "prj_demo", "filename": "a.png", "content_type": "image/png"}
-        upload = here.ask("POST", "/files", json=file)["data"]["upload_url"]
+        upload = server.ask("POST", "/files", json=file)["data"]["upload_url"]
         drawing = png(plan(box).resize((400 * 14, 300 * 14)))
-        blocks.append(here.ask("PUT", upload, data=drawing)["data"]["block_id"])
+        blocks.append(server.ask("PUT", upload, data=drawing)["data"]["block_id"])
     body = {"old_id": blocks[0], "new_id": blocks[1], "type": "Block"}
-    job_id = here.ask("POST", "/compare", json=body)["job_id"]
+    return str(server.ask("POST", "/compare", json=body)["job_id"])
+
+
+def test_a_bedrock_job_is_cancelled_through_another_process(start: Start) -> None:
+    """The same of a comparison that runs."""
+    here, there = start("bedrock", BEDROCK), start("bedrock", BEDROCK)
+    job_id = comparison(here)
 
     assert [each["id"] for each in there.ask("GET", "/jobs")["data"]] == [job_id]
     lines = there.lines(f"/jobs/{job_id}/stream")
@@ -161,14 +166,7 @@ def test_a_guild_project_is_watched_through_another_process(start: Start) -> Non
 def test_a_job_whose_process_was_killed_is_ended_by_another(start: Start) -> None:
     """Once it has not been heard of for a while; who streams it from there is told."""
     here, there = start("bedrock", BEDROCK), start("bedrock", BEDROCK)
-    blocks = []
-    for box in (DOOR, WINDOW):
-        file = {"project_id": "prj_demo", "filename": "a.png", "content_type": "image/png"}
-        upload = here.ask("POST", "/files", json=file)["data"]["upload_url"]
-        drawing = png(plan(box).resize((400 * 14, 300 * 14)))
-        blocks.append(here.ask("PUT", upload, data=drawing)["data"]["block_id"])
-    body = {"old_id": blocks[0], "new_id": blocks[1], "type": "Block"}
-    job_id = here.ask("POST", "/compare", json=body)["job_id"]
+    job_id = comparison(here)
     lines = there.lines(f"/jobs/{job_id}/stream")
     here.process.kill()
     last = data_of(lines)[-1]
