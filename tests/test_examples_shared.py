@@ -1,4 +1,7 @@
-"""Two processes of an example over one log: what one runs, the other lists, streams and cancels."""
+"""Two processes of an example over one log: what one runs, the other lists, streams and cancels.
+
+The same is true of one process over a log in memory, which is asked both times then.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +59,14 @@ def data_of(lines: Iterator[bytes]) -> list[Any]:
     return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["memory", "sqlite", "redis"])
 def log(
     request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[..., str]
 ) -> Iterator[str]:
-    """Give a log that processes can share, as `--log` takes it."""
+    """Give a log, as `--log` takes it."""
+    if request.param == "memory":
+        yield "memory"
+        return
     if request.param == "sqlite":
         yield f"sqlite:{tmp_path / 'log.db'}"
         return
@@ -73,10 +79,13 @@ Start = Callable[[str, dict[str, str]], Server]
 
 @pytest.fixture
 def start(log: str, tmp_path: Path) -> Iterator[Start]:
-    """Give a function that starts a process of an example."""
+    """Give a function that starts a process of an example, or finds the one that there can be."""
     started: list[subprocess.Popen[str]] = []
+    servers: list[Server] = []
 
     def start(name: str, headers: dict[str, str]) -> Server:
+        if log == "memory" and servers:
+            return servers[0]
         server = ["hypercorn", "sselib"][len(started) % 2]
         command = [sys.executable, "-m", f"examples.{name}", "--port", "0", "--log", log]
         errors = tmp_path / f"errors{len(started)}"
@@ -92,7 +101,8 @@ def start(log: str, tmp_path: Path) -> Iterator[Start]:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("In a browser:"):
-                return Server(line.split()[-1].rstrip("/"), headers, process)
+                servers.append(Server(line.split()[-1].rstrip("/"), headers, process))
+                return servers[-1]
         raise AssertionError(f"it did not start: {errors.read_text()}")
 
     yield start
