@@ -83,12 +83,29 @@ def _node() -> Sequence[str] | None:
     return None if node is None else [node, str(HERE / "node_server.js")]
 
 
+@cache
+def _better_sse() -> Sequence[str] | None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        return None
+    folder = PEERS_DIRECTORY / "node"
+    package = folder / "node_modules" / "better-sse"
+    if not package.exists():
+        print("installing better-sse for comparison", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund"]
+        if measuring.run([*command, "better-sse"]).returncode:
+            return None
+    return [node, str(HERE / "node_server.js"), str(package)]
+
+
 KINDS: Final = {
     "c": Kind("send() loop in C", _send_loop),
     "sselib": Kind("sselib", _here("sselib")),
     "sselib-starlette": Kind("sselib, in Starlette", _here("sselib-starlette")),
     "sselib-hypercorn": Kind("sselib on Hypercorn", _here("sselib-hypercorn")),
     "node": Kind("node:http", _node),
+    "better-sse": Kind("node, better-sse", _better_sse),
     "starlette": Kind("uvicorn, Starlette", _peer("starlette", "uvicorn[standard]", "starlette")),
     "sse-starlette": Kind(
         "uvicorn, sse-starlette",
