@@ -10,7 +10,7 @@ import argparse
 import logging
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -71,6 +71,7 @@ def run(
     registry: StreamRegistry | None = None,
     sockets: Sequence[socket.socket] | None = None,
     started: Callable[[str], Iterable[str]],
+    errors: tuple[type[Exception], ...] = (),
 ) -> None:
     """Be the process of an example: as the options say, until SIGINT or SIGTERM.
 
@@ -81,6 +82,7 @@ def run(
             these APIs may say is documented to the byte. An application in one has its own.
         sockets: Listen on these, and not where the options say.
         started: Returns what to print, given where the server is found: ``http://host:port``.
+        errors: What may keep the application from being opened, and says why in one line.
     """
     log_name = arguments.log or "memory"
     if arguments.data is not None:
@@ -103,8 +105,21 @@ def run(
             reuse_port=arguments.reuse_port,
             started=show,
         )
-    except (InvalidLog, LogUnavailable) as error:
-        sys.exit(str(error))
+    except Exception as error:
+        reasons = list(_leaves(error))
+        known = (InvalidLog, LogUnavailable, *errors)
+        if not all(isinstance(reason, known) for reason in reasons):
+            raise
+        sys.exit("\n".join(map(str, reasons)))
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    """Yield what an error is, or what is in it: tasks of a log stand around the application."""
+    if isinstance(error, ExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 def urls(addresses: Iterable[Address]) -> list[str]:

@@ -33,7 +33,7 @@ from .idempotency import Answers
 from .jobs import OVERLAY_JOB
 from .rate_limit import RateLimiter
 from .signing import Signer
-from .store import Store
+from .store import Store, claimed
 
 DEMO_KEYS: Final[Mapping[str, Account]] = {"sk_demo": Account("org_demo", "prj_demo")}
 RATE_LIMIT: Final = 60  # requests per minute and key
@@ -62,12 +62,14 @@ async def open_app(
 
     Raises:
         ValueError: A key or a limit that cannot be.
+        StoreInUse: Another process has the directory.
 
     Cancellation: jobs that run are failed as interrupted.
     """
     with ExitStack() as stack:
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bedrock-")))
+        stack.enter_context(claimed(directory))
         store = Store(directory)
         async with (
             open_topics(MemoryLog() if log is None else log) as topics,

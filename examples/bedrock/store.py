@@ -11,6 +11,7 @@ another name.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -32,6 +33,7 @@ MAX_PROJECT_OBJECTS: Final = 10_000  # files and overlays
 
 _RECORD: Final = "record.json"
 _CONTENT: Final = "content"
+_LOCK: Final = "lock"
 _CONVERTER: Final = make_converter()
 
 
@@ -77,8 +79,27 @@ class StorageFull(Exception):
     """The project may not store more."""
 
 
+class StoreInUse(Exception):
+    """The directory is another process's."""
+
+
 class UploadConflict(Exception):
     """The file has been uploaded already, or is gone."""
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Have a directory for this process alone, however it ends.
+
+    Raises:
+        StoreInUse: Another process has it.
+    """
+    with (directory / _LOCK).open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreInUse(f"{directory} is used by another process") from None
+        yield
 
 
 @attrs.define(eq=False)
@@ -97,7 +118,7 @@ class Draft:
 
 
 class Store:
-    """The files and overlays in one directory, which nobody else writes to.
+    """The files and overlays in one directory, which has to be :func:`claimed`.
 
     Args:
         directory: Where they are; it exists. What is in it from before is read.

@@ -12,6 +12,7 @@ from sselib.listening import BACKLOG
 
 from .. import serving
 from ..bedrock.app import DEMO_KEYS
+from ..bedrock.store import StoreInUse
 from ..dex.app import DEMO_ACCOUNT, DEMO_KEY, DEMO_PROJECT
 from ..file_updates.__main__ import PORT as FILES_PORT
 from ..file_updates.__main__ import loopback
@@ -62,17 +63,13 @@ def main() -> None:
             return [f"{f'curl -N {url}/api/updates':<80} # file updates, at their own port"]
         return told(url, arguments.watch)
 
-    try:
-        serving.run(
-            arguments,
-            lambda log: open_demo(
-                arguments.watch, log=log, data=arguments.data, files_port=files_port
-            ),
-            sockets=sockets,
-            started=started,
-        )
-    except (StoreError, WatchError) as error:
-        sys.exit(str(error))
+    serving.run(
+        arguments,
+        lambda log: open_demo(arguments.watch, log=log, data=arguments.data, files_port=files_port),
+        sockets=sockets,
+        started=started,
+        errors=(StoreError, StoreInUse, WatchError),
+    )
 
 
 def told(url: str, watched: list[str]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import math
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -65,19 +64,17 @@ def main() -> None:
         watched = [f"Watching {directory}" for directory in arguments.watch]
         return [*watched, f"In a browser:  {url}/", f"In a terminal: curl -N {url}/api/updates"]
 
-    try:
-        serving.run(
-            arguments,
-            lambda _: open_registered(
-                arguments.watch,
-                data=arguments.file,
-                keepalive=arguments.keepalive,
-                cooldown=arguments.cooldown,
-            ),
-            started=started,
-        )
-    except (StoreError, WatchError) as error:
-        sys.exit(str(error))
+    serving.run(
+        arguments,
+        lambda _: open_registered(
+            arguments.watch,
+            data=arguments.file,
+            keepalive=arguments.keepalive,
+            cooldown=arguments.cooldown,
+        ),
+        started=started,
+        errors=(StoreError, WatchError),
+    )
 
 
 @asynccontextmanager

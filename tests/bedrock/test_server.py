@@ -189,6 +189,37 @@ def test_files_survive_in_a_directory(start_server: Start, tmp_path: Path) -> No
     assert requests.get(url, headers=headers, timeout=PATIENCE).status_code == 204
 
 
+@pytest.mark.parametrize("name", ["bedrock", "demo"])
+def test_a_directory_is_for_one_process(start_server: Start, tmp_path: Path, name: str) -> None:
+    """A second one says so and ends, before it touches anything."""
+    directory = tmp_path / "store"
+    mine = directory / "bedrock" if name == "demo" else directory
+    server = start_server("--data", str(mine))
+    block = server.upload(png(plan(DOOR)))
+    command = [sys.executable, "-m", f"examples.{name}", "--port", "0", "--data", str(directory)]
+    command += ["--files-port", "0"] if name == "demo" else []
+    second = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert second.returncode == 1
+    assert second.stderr.endswith(f"{mine} is used by another process\n")
+    assert server.send("GET", f"/files/{block.replace('blk', 'file')}")["data"]["filename"]
+
+
+def test_a_port_is_not_shared(tmp_path: Path) -> None:
+    """It says why."""
+    command = [sys.executable, "-m", "examples.bedrock", "--reuse-port", "--log"]
+    refused = subprocess.run(
+        [*command, f"sqlite:{tmp_path / 'log'}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "what is uploaded to one process is not known to another" in refused.stderr
+
+
 def test_jobs_survive_a_server_that_is_killed(start_server: Start, tmp_path: Path) -> None:
     """What it had finished is there, and what it had not is told to have been interrupted."""
     server = start_server("--data", str(tmp_path / "store"))
