@@ -40,12 +40,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
             text=True,
         )
         assert process.stdout is not None
-        url = next((line.split()[-1] for line in process.stdout if "/openapi.json" in line), None)
-        assert url is not None, (tmp_path / "log").read_text()
-        yield Server(process, url.removesuffix("/openapi.json"))
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        try:
+            found = (line.split()[-1] for line in process.stdout if "/openapi.json" in line)
+            url = next(found, None)
+            assert url is not None, (tmp_path / "log").read_text()
+            yield Server(process, url.removesuffix("/openapi.json"))
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
 
 
 def test_the_client_follows_a_job_to_its_end(server: Server, tmp_path: Path) -> None:
