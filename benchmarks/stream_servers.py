@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import trio
 from starlette.applications import Starlette
@@ -24,8 +24,6 @@ from sselib import EventChannel, EventStream, ServerSentEvent
 from sselib.registry import StreamRegistry
 
 from .stream_events import EVENT_TYPE, payload
-
-NAMES: Final = ("sselib", "sselib-starlette", "sselib-hypercorn")
 
 
 async def main(name: str) -> None:

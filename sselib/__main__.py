@@ -142,7 +142,7 @@ def _add_tail(parser: argparse.ArgumentParser) -> None:
 
 
 async def _tail(options: argparse.Namespace) -> int:
-    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # the command has a real standard output
     output: Output = JsonLines() if options.json else TextLines()
     if options.progress:
         output = ProgressBar(options.progress)
@@ -291,7 +291,7 @@ def _serve_on_hypercorn(app: Any, cert: str | None, key: str | None, given: dict
     try:
         from hypercorn.config import Config  # noqa: PLC0415 # it needs an extra
 
-        from . import hypercorn  # noqa: PLC0415
+        from . import hypercorn  # noqa: PLC0415 # as above
     except ImportError as error:
         raise WrongUse(str(error)) from error
     if cert:

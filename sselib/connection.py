@@ -147,7 +147,7 @@ class Connection:
         is_whole = False
         self.service.connections += 1
         try:
-            while await self._serve_one():  # noqa: ASYNC110
+            while await self._serve_one():  # noqa: ASYNC110 # each round answers a request; nothing is polled
                 # Whoever sends many requests at once does not keep everybody else waiting.
                 await trio.lowlevel.checkpoint()
             is_whole = True

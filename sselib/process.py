@@ -81,7 +81,7 @@ async def _main(
                 nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         # It is this nursery's, where nothing but the body fails.
-        raise group.exceptions[0] from None  # noqa: ASYNC123
+        raise group.exceptions[0] from None  # noqa: ASYNC123 # as above
     return outcome
 
 

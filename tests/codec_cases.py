@@ -215,7 +215,7 @@ RETRY = [
             ("nothing", b""),
             ("a space", b" "),
             ("Arabic digits", " ٣".encode()),
-            ("full-width digits", " ５".encode()),  # noqa: RUF001
+            ("full-width digits", " ５".encode()),  # noqa: RUF001 # they are what is tried
             ("superscripts", " ²".encode()),
             ("invalid UTF-8", b" 5\xff"),
             ("5,000 digits", b" " + b"9" * 5000),

@@ -137,7 +137,7 @@ async def publisher(
 
 async def publish(url: str, prefix: str, topic: str, name: str, count: int) -> None:
     # Whoever only starts servers needs no hiredis.
-    from sselib.log.redis import open_redis_log  # noqa: PLC0415
+    from sselib.log.redis import open_redis_log  # noqa: PLC0415 # as above
 
     async with open_redis_log(url, prefix=prefix) as log:
         for number in range(count):

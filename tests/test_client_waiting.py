@@ -219,7 +219,7 @@ async def interrupted(source: EventSource) -> tuple[str, float]:
     """Return why the connection is lost, and when from now."""
     began = trio.current_time()
     with trio.CancelScope() as scope:
-        source._options.on_interruption = lambda _: scope.cancel()  # noqa: SLF001
+        source._options.on_interruption = lambda _: scope.cancel()  # noqa: SLF001 # the scope is known only now
         while True:
             await source.receive()
     assert source.interruption is not None

@@ -70,7 +70,7 @@ class Machine:
             f"http://127.0.0.1:{self.port}{path}",
             headers=GUILD,
             timeout=PATIENCE,
-            **options,  # type: ignore[arg-type]
+            **options,  # type: ignore[arg-type] # passed on as they are
         )
 
     def stop(self) -> list[int]:

@@ -22,7 +22,7 @@ def test_an_event_is_a_frozen_value() -> None:
     assert len({event, attrs.evolve(event), ServerSentEvent("1")}) == 2
     assert repr(event) == "ServerSentEvent(data='1', event='a', id='b', retry=5)"
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        event.data = "2"  # type: ignore[misc]
+        event.data = "2"  # type: ignore[misc] # what must not be
 
 
 def test_a_comment_is_a_frozen_value() -> None:
@@ -30,14 +30,14 @@ def test_a_comment_is_a_frozen_value() -> None:
     assert Comment("1") == Comment("1")
     assert Comment("1") != Comment("2")
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        Comment("1").text = "2"  # type: ignore[misc]
+        Comment("1").text = "2"  # type: ignore[misc] # what must not be
 
 
 def test_only_data_has_a_place() -> None:
     """Everything but the data is named where it is given."""
     assert ServerSentEvent("1") == ServerSentEvent(data="1", event=None, id=None, retry=None)
     with pytest.raises(TypeError, match="positional"):
-        ServerSentEvent("1", "a")  # type: ignore[call-arg]
+        ServerSentEvent("1", "a")  # type: ignore[call-arg] # what must not be
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_fields_that_are_no_text(field: str, wrong: Any) -> None:
 def test_data_is_not_optional() -> None:
     """None is no data."""
     with pytest.raises(TypeError, match=r"^data must be a str, not NoneType: None$"):
-        ServerSentEvent(None)  # type: ignore[arg-type]
+        ServerSentEvent(None)  # type: ignore[arg-type] # what must not be
 
 
 @pytest.mark.parametrize("wrong", [None, b"bytes", 5])
@@ -153,7 +153,7 @@ def test_a_retry_that_python_writes_to_nobody() -> None:
     [
         lambda: ServerSentEvent("1", id="x" * 10_000 + "\n"),
         lambda: ServerSentEvent("\ud800" * 10_000),
-        lambda: ServerSentEvent(b"x" * 10_000),  # type: ignore[arg-type]
+        lambda: ServerSentEvent(b"x" * 10_000),  # type: ignore[arg-type] # what must not be
     ],
     ids=["id", "surrogates", "bytes"],
 )

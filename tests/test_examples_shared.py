@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ import pytest
 import requests
 
 from .bedrock.drawings import DOOR, WINDOW, plan, png
+from .processes import starting
 from .redis_servers import PROGRAMS, redis_server
 
-ROOT = Path(__file__).parent.parent
 PATIENCE = 30  # seconds
+SERVERS = ("hypercorn", "sselib")
 
 DEX = {"x-api-key": "dex_demo", "x-selected-account-id": "acct_demo"}
 BEDROCK = {"authorization": "Bearer sk_demo"}
@@ -80,37 +81,20 @@ Start = Callable[[str, dict[str, str]], Server]
 @pytest.fixture
 def start(log: str, tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts a process of an example, or finds the one that there can be."""
-    started: list[subprocess.Popen[str]] = []
     servers: list[Server] = []
+    with ExitStack() as stack:
 
-    def start(name: str, headers: dict[str, str]) -> Server:
-        if log == "memory" and servers:
-            return servers[0]
-        server = ["hypercorn", "sselib"][len(started) % 2]
-        command = [sys.executable, "-m", f"examples.{name}", "--port", "0", "--log", log]
-        errors = tmp_path / f"errors{len(started)}"
-        with errors.open("w") as file:
-            process = subprocess.Popen(
-                [*command, "--server", server],
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-            )
-        started.append(process)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("In a browser:"):
-                servers.append(Server(line.split()[-1].rstrip("/"), headers, process))
-                return servers[-1]
-        raise AssertionError(f"it did not start: {errors.read_text()}")
+        def start(name: str, headers: dict[str, str]) -> Server:
+            if log == "memory" and servers:
+                return servers[0]
+            place = tmp_path / f"process{len(servers)}"
+            place.mkdir()
+            start_process = stack.enter_context(starting(f"examples.{name}", place))
+            example = start_process("--log", log, "--server", SERVERS[len(servers) % 2])
+            servers.append(Server(example.url, headers, example.process))
+            return servers[-1]
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        yield start
 
 
 def test_a_dex_batch_is_cancelled_through_another_process(start: Start) -> None:

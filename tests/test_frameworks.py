@@ -90,7 +90,7 @@ def litestar_handler(channel: EventChannel) -> ASGIApp:
         return "home"
 
     app: Any = litestar.Litestar(route_handlers=[updates, home], openapi_config=None)
-    return app  # type: ignore[no-any-return]
+    return app  # type: ignore[no-any-return] # it has no types
 
 
 def quart_trio_in_front(channel: EventChannel) -> ASGIApp:
@@ -107,8 +107,8 @@ def quart_trio_in_front(channel: EventChannel) -> ASGIApp:
         answer = stream if scope.get("path") == "/updates" else quart
         await answer(scope, receive, send)
 
-    app.asgi_app = asgi_app  # type: ignore[method-assign]
-    return app  # type: ignore[return-value]
+    app.asgi_app = asgi_app  # type: ignore[method-assign] # as its documentation says
+    return app  # type: ignore[return-value] # an ASGI application all the same
 
 
 def behind(*middleware: Middleware) -> MakeApp:

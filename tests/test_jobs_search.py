@@ -148,7 +148,7 @@ async def live(kind: JobKind, script: list[Any], end: str, log: Any) -> None:
                     await runner.cancel("it")
                 if end != "is left":
                     await runner.wait_finished("it")
-            await joins.start(join, False)  # noqa: FBT003
+            await joins.start(join, False)  # noqa: FBT003 # start() passes on no keywords
             job = await runner.get("it")
             assert job is not None
             assert job.finished

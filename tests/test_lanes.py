@@ -361,7 +361,7 @@ async def test_one_large_event(lane: Any) -> None:
 
 
 @pytest.mark.parametrize(("ids", "says"), [("none", False), ("end", True)])
-async def test_streams_with_few_ids(lane: Any, ids: Any, says: bool) -> None:  # noqa: FBT001
+async def test_streams_with_few_ids(lane: Any, ids: Any, says: bool) -> None:  # noqa: FBT001 # a parameter of the test
     """Bare blocks, and with "end" one id, on the last."""
     channel = new_channel()
     policy = StreamPolicy(ids=ids)

@@ -30,13 +30,13 @@ def connection(stack: ExitStack, to: socket.socket) -> tuple[socket.socket, sock
     """Return both ends of a connection, the client's first."""
     client = stack.enter_context(socket.socket(to.family))
     client.connect(to.getsockname())
-    to.setblocking(True)  # noqa: FBT003
+    to.setblocking(True)  # noqa: FBT003 # the standard library's
     accepted, _ = to.accept()
     return client, stack.enter_context(accepted)
 
 
 def is_shut(sock: socket.socket) -> bool:
-    sock.setblocking(False)  # noqa: FBT003
+    sock.setblocking(False)  # noqa: FBT003 # the standard library's
     try:
         return sock.recv(1) == b""
     except BlockingIOError:
@@ -97,7 +97,7 @@ async def test_an_address_that_is_not_ours_is_said_in_a_line(host: str, complain
     with pytest.raises(CannotListen) as caught:
         await listen(host, 0)
     assert str(caught.value) == f"cannot listen on {host} port 0: {complaint}"
-    assert caught.value.errno == caught.value.__cause__.errno  # type: ignore[union-attr]
+    assert caught.value.errno == caught.value.__cause__.errno  # type: ignore[union-attr] # None fails the test
 
 
 async def test_datagram_sockets_are_refused(stack: ExitStack) -> None:
@@ -133,7 +133,7 @@ async def test_a_live_unix_socket_is_not_taken_away(tmp_path: Path, stack: ExitS
             assert path.is_socket(), expected
             clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(5)]
             for client in clients:
-                client.setblocking(False)  # noqa: FBT003
+                client.setblocking(False)  # noqa: FBT003 # the standard library's
                 client.connect_ex(str(path))
         connection_taken, _ = sock.accept()
         connection_taken.close()

@@ -644,7 +644,7 @@ async def test_a_client_that_leaves_its_stream_is_noticed(how: str, *, event: bo
     channel = EventChannel()
     registry = StreamRegistry()
     async with serving(sselib.server, EventStream(channel), registry=registry) as served:
-        sock = socket.create_connection(served.address)  # type: ignore[arg-type]
+        sock = socket.create_connection(served.address)  # type: ignore[arg-type] # it listens on a port
         sock.sendall(GET)
         await until(lambda: channel.statistics().subscribers == 1)
         if how == "reset":

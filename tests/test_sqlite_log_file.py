@@ -222,7 +222,7 @@ async def test_what_was_asked_before_leaving_is_stored(path: Path) -> None:
     async with trio.open_nursery() as nursery, open_sqlite_log(path) as log:
         with file.turn(path):
             for number in range(5):
-                nursery.start_soon(log.append, "t", [entry(str(number))])  # noqa: ASYNC111
+                nursery.start_soon(log.append, "t", [entry(str(number))])  # noqa: ASYNC111 # closing under them is what is tried
             await trio.testing.wait_all_tasks_blocked()
     async with open_sqlite_log(path) as log:
         assert len((await log.read("t", ORIGIN)).entries) == 5
@@ -308,7 +308,7 @@ async def test_a_watcher_is_not_woken_twice_by_what_this_process_did(path: Path)
         open_sqlite_log(path, poll=0.001) as other,
         open_topics(log) as topics,
     ):
-        unwatch = [log.watch(topic, lambda topic=topic: woken.append(topic)) for topic in "ab"]  # type: ignore[misc]
+        unwatch = [log.watch(topic, lambda topic=topic: woken.append(topic)) for topic in "ab"]  # type: ignore[misc] # the default binds the name
         await log.append("a", [entry("1")])
         assert woken == ["a"]
         async with topics.channel("c").subscribe() as events:

@@ -215,7 +215,7 @@ class Api:
         job = await self._job(request)
         return EventStream(self._runner.channel(job.id, events_of), policy=self._policy)
 
-    async def cancel_job(self, request: Request, content: bytes) -> Response:  # noqa: ARG002
+    async def cancel_job(self, request: Request, content: bytes) -> Response:  # noqa: ARG002 # every POST is given its body
         """Cancel a job: at once if it waits, as soon as its work has unwound if it runs."""
         job = await self._job(request)
         job = await self._runner.cancel(job.id) or job
@@ -355,7 +355,7 @@ async def show_error(request: Request, error: Exception) -> Response:
     return error.response(_seen(request).request_id)  # noqa: ASYNC910 # nothing here blocks
 
 
-async def show_failure(request: Request, error: Exception) -> Response:  # noqa: ARG001
+async def show_failure(request: Request, error: Exception) -> Response:  # noqa: ARG001 # as Starlette calls it
     """Answer a request whose handler failed. What it was, the server logs."""
     problem = ApiError(
         *(500, "internal", "Internal error", "Something went wrong here.", "INTERNAL_ERROR")

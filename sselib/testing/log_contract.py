@@ -209,10 +209,10 @@ class EventLogContract:
     async def test_a_token_is_known_after_the_end(self) -> None:
         """Repeating an append whose answer was lost is no error."""
         async with self._open() as log:
-            ids = await log.append(TOPIC, [entry("1"), entry("2", end=True)], token="t")  # noqa: S106
-            assert await log.append(TOPIC, [entry("3")], token="t") == ids  # noqa: S106
+            ids = await log.append(TOPIC, [entry("1"), entry("2", end=True)], token="t")  # noqa: S106 # no password
+            assert await log.append(TOPIC, [entry("3")], token="t") == ids  # noqa: S106 # no password
             with pytest.raises(ChannelEnded) as caught:
-                await log.append(TOPIC, [entry("3")], token="u")  # noqa: S106
+                await log.append(TOPIC, [entry("3")], token="u")  # noqa: S106 # no password
             assert caught.value.end_id == str(ids[-1])
 
     async def test_a_watch_is_woken_by_every_change(self) -> None:
@@ -317,9 +317,9 @@ class DurableLogContract(EventLogContract):
         """For a publisher that lost its answer when the log's process went down."""
         async with self._doors(Clock(), LIMITS) as open_log:
             async with open_log() as log:
-                ids = await log.append(TOPIC, [entry("1"), entry("2")], token="t")  # noqa: S106
+                ids = await log.append(TOPIC, [entry("1"), entry("2")], token="t")  # noqa: S106 # no password
             async with open_log() as log:
-                assert await log.append(TOPIC, [entry("1"), entry("2")], token="t") == ids  # noqa: S106
+                assert await log.append(TOPIC, [entry("1"), entry("2")], token="t") == ids  # noqa: S106 # no password
                 assert len((await log.read(TOPIC, ORIGIN)).entries) == 2
 
     async def test_ids_are_in_order_when_the_clock_is_set_back_over_a_restart(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ class Service:
         ) as stream:
             yield stream
 
-    async def submit(self, work: Work | None = None) -> Job:
+    async def submit(self, work: Callable[[Any], Awaitable[Any]] | None = None) -> Job:
         """Submit a job whose work the test does."""
         return await self.runner.submit(
             work or Work(), kind=OVERLAY_JOB, job_id=new_id("job"), details=DETAILS

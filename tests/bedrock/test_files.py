@@ -151,7 +151,7 @@ async def test_uploads_are_bounded(
     service: Service,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    is_declared: bool,  # noqa: FBT001
+    is_declared: bool,  # noqa: FBT001 # a parameter of the test
 ) -> None:
     """413 before the first byte if the size is declared, at the limit if not; nothing is kept."""
     monkeypatch.setattr(api_module, "MAX_UPLOAD_BYTES", 1000)

@@ -158,7 +158,7 @@ def test_the_table_of_answers_is_bounded() -> None:
     [("a", True), ("A-z_9" * 51, True), ("a" * 256, True), ("a" * 257, False)]
     + [(text, False) for text in ("", "a b", "ä", "a\n", "a.b", "٣")],
 )
-def test_what_an_idempotency_key_may_be(text: str, is_good: bool) -> None:  # noqa: FBT001
+def test_what_an_idempotency_key_may_be(text: str, is_good: bool) -> None:  # noqa: FBT001 # a parameter of the test
     """1 to 256 letters, digits, hyphens and underscores."""
     assert is_key(text) is is_good
 

@@ -250,7 +250,7 @@ def test_tiles_come_to_what_every_pixel_by_itself_does(
             (column + at[0], row + at[1])
             for row in range(image.height)
             for column in range(image.width)
-            if image.getpixel((column, row)) >= 128  # type: ignore[operator]
+            if image.getpixel((column, row)) >= 128  # type: ignore[operator] # a pixel of a grey picture is a number
         }
         for image, at in ((old, (-left, -top)), (new, (x - left, y - top)))
     )
@@ -262,7 +262,7 @@ def test_tiles_come_to_what_every_pixel_by_itself_does(
     added = {pixel for pixel in is_ if not is_near(pixel, was)}
     removed = {pixel for pixel in was if not is_near(pixel, is_)}
     for name, expected in (("addition", added), ("deletion", removed)):
-        layer = overlay.picture(name)  # type: ignore[arg-type]
+        layer = overlay.picture(name)  # type: ignore[arg-type] # the names are literals where they come from
         seen = {
             (column, row)
             for row in range(layer.height)

@@ -8,16 +8,8 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect
 
-from ..pages import (
-    Example,
-    Start,
-    bar,
-    connection,
-    open_browser,
-    open_page,
-    starting,
-    watch_bar,
-)
+from ..pages import bar, connection, open_browser, open_page, watch_bar
+from ..processes import Example, Start, starting
 from .drawings import DOOR, WINDOW, plan, png
 from .service import DEMO
 
@@ -100,7 +92,7 @@ def test_drawings_of_your_own_are_compared(server: Example, page: Page) -> None:
     page.goto(server.url)
     for label, boxes in (("Before", ()), ("After", (DOOR,))):
         file = {"name": "plan.png", "mimeType": "image/png", "buffer": png(plan(*boxes))}
-        page.locator(f"label:has-text('{label}') input").set_input_files(file)  # type: ignore[arg-type]
+        page.locator(f"label:has-text('{label}') input").set_input_files(file)  # type: ignore[arg-type] # a dict is as good as its TypedDict
     press(page, "Compare")
     expect(page.locator("#changes tr")).to_have_count(1)
     expect(page.locator("#changes")).to_contain_text("Added")
@@ -110,7 +102,7 @@ def test_a_failure_says_why(server: Example, page: Page) -> None:
     """A file that is no drawing; the step that found it is marked."""
     page.goto(server.url)
     file = {"name": "plan.png", "mimeType": "image/png", "buffer": b"no picture"}
-    page.locator("label:has-text('Before') input").set_input_files(file)  # type: ignore[arg-type]
+    page.locator("label:has-text('Before') input").set_input_files(file)  # type: ignore[arg-type] # a dict is as good as its TypedDict
     press(page, "Compare")
     expect(page.get_by_role("alert")).to_contain_text("not a PNG file")
     expect(page.locator(".steps li[data-tone=bad]")).to_contain_text("reads both drawings")

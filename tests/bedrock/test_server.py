@@ -16,10 +16,10 @@ import attrs
 import pytest
 import requests
 
+from ..processes import ROOT, starting
 from .drawings import DOOR, WINDOW, plan, png
 from .service import DEMO
 
-ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 20  # seconds
 
 # As documented: lines that begin with "data: " are taken for JSON, and the loop ends with the body.
@@ -66,28 +66,13 @@ Start = Callable[..., Server]
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts the example, with further arguments, and waits until it is up."""
-    started: list[subprocess.Popen[str]] = []
+    with starting("examples.bedrock", tmp_path) as start:
 
-    def start(*arguments: str) -> Server:
-        log = tmp_path / f"log{len(started)}"
-        command = [sys.executable, "-m", "examples.bedrock", "--port", "0", *arguments]
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-        started.append(process)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("In a browser:"):
-                return Server(line.split()[-1].rstrip("/"), process)
-        raise AssertionError(f"it did not start: {log.read_text()}")
+        def start_server(*arguments: str) -> Server:
+            example = start(*arguments)
+            return Server(example.url, example.process)
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        yield start_server
 
 
 def large(box: tuple[int, int, int, int], scale: int = 8) -> bytes:

@@ -254,7 +254,7 @@ async def test_a_running_job_is_canceled_when_its_work_has_unwound(service: Serv
             with trio.CancelScope(shield=True):
                 await proceed.wait()
 
-    job = await service.submit(work)  # type: ignore[arg-type]
+    job = await service.submit(work)
     await begun.wait()
     async with service.stream(job.id) as stream:
         reply = await service.call("POST", f"/jobs/{job.id}/cancel")

@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from ..processes import ROOT, starting
+
 HEADERS = ["-H", "x-api-key: dex_demo", "-H", "x-selected-account-id: acct_demo"]
 
 
@@ -31,24 +32,9 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """Start the example on a free port."""
-    with (tmp_path / "log").open("w+") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "examples.dex", "--port", "0"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        assert process.stdout is not None
-        try:
-            found = (line.split()[-1] for line in process.stdout if "/openapi.json" in line)
-            url = next(found, None)
-            assert url is not None, (tmp_path / "log").read_text()
-            yield Server(process, url.removesuffix("/openapi.json"))
-        finally:
-            process.kill()
-            process.wait()
-            process.stdout.close()
+    with starting("examples.dex", tmp_path) as start:
+        example = start()
+        yield Server(example.process, example.url)
 
 
 def test_the_client_follows_a_job_to_its_end(server: Server, tmp_path: Path) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 
 from examples.dex.operations import SEVERAL
+from sselib import Lifecycle
 from sselib.jobs import JOB
 
 JOBS = Path(__file__).parent.parent.parent / "docs" / "jobs.md"
 
 
 @pytest.mark.parametrize(("index", "lifecycle"), [(0, JOB.lifecycle), (1, SEVERAL)])
-def test_the_diagrams_are_those_of_the_tables(index: int, lifecycle: object) -> None:
+def test_the_diagrams_are_those_of_the_tables(index: int, lifecycle: Lifecycle) -> None:
     """Each is what the lifecycle's `diagram()` gives, word for word."""
     drawn = re.findall(
         r"^```mermaid\n(.*?)^```$", JOBS.read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
-    assert drawn[index] == lifecycle.diagram()  # type: ignore[attr-defined]
+    assert drawn[index] == lifecycle.diagram()

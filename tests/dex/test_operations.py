@@ -111,7 +111,7 @@ def test_the_lives_are_those_of_the_documentation(life: Any) -> None:
 
 
 @pytest.mark.parametrize(("finished", "cancelled", "pending"), [(False, 1, 4), (True, 5, 0)])
-def test_counters_add_up(finished: bool, cancelled: int, pending: int) -> None:  # noqa: FBT001
+def test_counters_add_up(finished: bool, cancelled: int, pending: int) -> None:  # noqa: FBT001 # a parameter of the test
     """Who runs or was not come to counts as pending; when the batch is over, as cancelled."""
     batch = job(
         kind="batch_parse",

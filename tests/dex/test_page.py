@@ -7,16 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from ..pages import (
-    Example,
-    Start,
-    bar,
-    connection,
-    open_browser,
-    open_page,
-    starting,
-    watch_bar,
-)
+from ..pages import bar, connection, open_browser, open_page, watch_bar
+from ..processes import Example, Start, starting
 
 # Some seconds of work.
 LONG = ("# A heading\n\nWords of a paragraph that is like all others.\n\n" * 20_000).encode()
@@ -58,7 +50,7 @@ def choose_long(page: Page, count: int) -> None:
         {"name": f"{number}.md", "mimeType": "text/markdown", "buffer": LONG}
         for number in range(count)
     ]
-    page.locator("#files").set_input_files(files)  # type: ignore[arg-type]
+    page.locator("#files").set_input_files(files)  # type: ignore[arg-type] # a dict is as good as its TypedDict
 
 
 def test_documents_are_parsed_before_your_eyes(server: Example, page: Page) -> None:

@@ -19,7 +19,7 @@ import os
 from collections.abc import Collection, Iterable
 from typing import ClassVar
 
-import inotify_simple  # type: ignore[import-untyped]
+import inotify_simple  # type: ignore[import-untyped] # it ships no types
 import trio
 from inotify_simple import flags
 

@@ -175,7 +175,7 @@ def sentences(text: str) -> list[str]:
 def _lines(text: str) -> Iterator[str]:
     """Yield the lines, and each label that begins a sentence on a line of its own."""
     for line in text.splitlines():
-        line = line.strip()  # noqa: PLW2901
+        line = line.strip()  # noqa: PLW2901 # the same line, without its margins
         if not line or _HEADING.match(line) or _BULLET.match(line):
             yield line
             continue

@@ -261,7 +261,7 @@ class Writing:
             (_bytes(name), tag),
         )
         assert made.lastrowid is not None
-        return _Topic(made.lastrowid, EntryId(0, 0, tag), ORIGIN, False, 0, 0, 0, 0)  # noqa: FBT003
+        return _Topic(made.lastrowid, EntryId(0, 0, tag), ORIGIN, False, 0, 0, 0, 0)  # noqa: FBT003 # a row, in the order of its columns
 
     def _update(self, name: str, topic: _Topic) -> None:
         self._db.execute(

@@ -31,7 +31,7 @@ from .listening import SECONDS, hears, hears_nothing, receive, watch
 if sys.platform != "linux":
     pytest.skip("inotify is of Linux", allow_module_level=True)
 
-import inotify_simple  # type: ignore[import-untyped]
+import inotify_simple  # type: ignore[import-untyped] # it ships no types
 
 from examples.file_updates.watching.inotify import Inotify
 
@@ -190,7 +190,7 @@ async def test_half_a_rename_waits_for_its_other_half(
     hints.take()
     os.rename(a, b)
     queue = deque(hints._inotify.read(timeout=0))  # noqa: SLF001 - the kernel tears nothing on demand
-    monkeypatch.setattr(hints._inotify, "read", lambda timeout: [queue.popleft()] if queue else [])  # noqa: SLF001
+    monkeypatch.setattr(hints._inotify, "read", lambda timeout: [queue.popleft()] if queue else [])  # noqa: SLF001 # what the kernel says is made up
     assert hints.take() is None
     assert hints.take() == Hint(paths={a: False, b: False}, renamed={b: a})
 

@@ -359,7 +359,7 @@ async def test_a_root_that_is_replaced_is_watched_on(watcher: Watcher, root: Pat
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["first look", "later"])
-async def test_no_more_open_files(watcher: Watcher, root: Path, later: bool) -> None:  # noqa: FBT001
+async def test_no_more_open_files(watcher: Watcher, root: Path, later: bool) -> None:  # noqa: FBT001 # a parameter of the test
     """A lack of descriptors does not look like a deletion: the watch fails, with the reason."""
     if later:
         await watch(watcher, root)
