@@ -63,13 +63,13 @@ class Server:
 Start = Callable[..., Server]
 
 
-@pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Start]:
+@pytest.fixture(params=["hypercorn", "sselib"])
+def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts the example, with further arguments, and waits until it is up."""
     with starting("examples.bedrock", tmp_path) as start:
 
         def start_server(*arguments: str) -> Server:
-            example = start(*arguments)
+            example = start("--server", request.param, *arguments)
             return Server(example.url, example.process)
 
         yield start_server

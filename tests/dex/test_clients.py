@@ -29,11 +29,11 @@ class Server:
         return f"{self.url}/v1/projects/proj_demo"
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(params=["hypercorn", "sselib"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """Start the example on a free port."""
     with starting("examples.dex", tmp_path) as start:
-        example = start()
+        example = start("--server", request.param)
         yield Server(example.process, example.url)
 
 
