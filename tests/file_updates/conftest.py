@@ -207,8 +207,8 @@ class Server:
         return self.process.wait(timeout=seconds)
 
 
-@pytest.fixture
-def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+@pytest.fixture(params=["hypercorn", "sselib"])
+def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Give a function that starts the example, with further arguments, and waits until it is up."""
     directory = tmp_path / "watched"
     directory.mkdir()
@@ -219,7 +219,7 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         command = [sys.executable, "-m", "examples.file_updates", "--watch", str(directory)]
         with log.open("w") as errors:
             process = subprocess.Popen(
-                [*command, "--port", str(port), *arguments],
+                [*command, "--port", str(port), "--server", request.param, *arguments],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=errors,

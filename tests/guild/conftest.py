@@ -108,8 +108,10 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         yield start
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["hypercorn", "sselib"])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """Give a server that the tests of a module share."""
     with starting(tmp_path_factory.mktemp("guild")) as start:
-        yield start()
+        yield start("--server", request.param)
