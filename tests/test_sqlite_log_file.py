@@ -310,14 +310,16 @@ async def test_a_watcher_is_not_woken_twice_by_what_this_process_did(path: Path)
     ):
         unwatch = [log.watch(topic, lambda topic=topic: woken.append(topic)) for topic in "ab"]  # type: ignore[misc] # the default binds the name
         await log.append("a", [entry("1")])
-        assert woken == ["a"]
+        assert "a" in woken
         async with topics.channel("c").subscribe() as events:
             await log.append("c", [entry("own")])
             assert (await events.receive()).data == "own"
             await other.append("c", [entry("another's")])
             # It has come by way of the file, so what was before it has as well.
             assert (await events.receive()).data == "another's"
-        assert set(woken[1:]) <= {"a", "b"}  # once more at most, when the file was first looked at
+        # Once more at most, which is when the file was first looked at: before, between or after.
+        assert woken.count("a") <= 2
+        assert woken.count("b") <= 1
         del woken[:]
         told = trio.Event()
         unwatch.append(log.watch("b", told.set))
