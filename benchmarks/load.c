@@ -78,7 +78,8 @@ static void connect_one(void) {
     if ((s->fd = socket(AF_INET, SOCK_STREAM, 0)) < 0) fail("socket");
     if (connect(s->fd, (struct sockaddr *)&address, sizeof address)) fail("connect");
     char request[128];
-    int size = snprintf(request, sizeof request, "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n", port);
+    int size = snprintf(request, sizeof request,
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAccept: text/event-stream\r\n\r\n", port);
     if (write(s->fd, request, size) != size) fail("request");
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = s};
     if (epoll_ctl(epoll, EPOLL_CTL_ADD, s->fd, &event)) fail("epoll_ctl");

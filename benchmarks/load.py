@@ -32,7 +32,9 @@ class LoadClient:
     def __init__(self, port: int, *, mark: bytes) -> None:
         self.delivered = 0
         self._address = ("127.0.0.1", port)
-        self._request = f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+        self._request = (
+            f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n"
+        ).encode()
         self._mark = mark
         self._selector = selectors.DefaultSelector()
         self._streams: list[socket.socket] = []

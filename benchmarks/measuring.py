@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import attrs
 ROOT: Final = Path(__file__).parent.parent
 PEERS_DIRECTORY: Final = ROOT / "build" / "benchmarks"
 ABSENT: Final = "absent"
+SYSTEM_PROGRAMS: Final = "/usr/local/sbin:/usr/sbin"  # not in everybody's PATH
 _OURS: Final = ("sselib", "trio", "h11", "attrs", "hypercorn")
 
 
@@ -122,7 +124,34 @@ def cpu_seconds(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
+def pinned(
+    command: Sequence[str], core: int, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a program on a core, with pipes for what it is told and what it says.
+
+    It inherits the core, and with it do all its threads and processes, from their first step on.
+    """
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
 # Peers. They live in an environment of their own, made at first use. Remove it to have it renewed.
+
+
+def program(name: str) -> str | None:
+    """Return where a program is installed, if it is."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SYSTEM_PROGRAMS}")
 
 
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:

@@ -5,32 +5,39 @@ there is a C compiler, and else Python (:mod:`benchmarks.load`), which is no mat
 servers: the report says so. Servers are measured one after the other, each started anew, so that
 none has the other's work beside it.
 
-CPU time is that of the server's process with all its threads, from /proc/PID/task/*/schedstat in
-nanoseconds, and is what to compare; delays and wall times are worth something only beside those of
-another row of the same run.
+CPU time is that of the server's processes with all their threads, from /proc/PID/task/*/schedstat
+in nanoseconds, and is what to compare; delays and wall times are worth something only beside those
+of another row of the same run. All get the same request, which asks for an event stream as browsers
+do, and the same event type and data.
+
+The publisher is in the server's process, and its work is counted with that of the server. With
+nchan (:mod:`benchmarks.nchan`) it cannot be: nginx is published to by requests. So what makes
+events is not counted there, and shares the client's core; what it costs nginx to take a request for
+each event is counted, once for all streams; and a delay begins before that request.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 import attrs
 
-from . import measuring
-from .measuring import ABSENT, PEERS_DIRECTORY, ROOT, Report, Row
+from . import measuring, nchan
+from .measuring import ABSENT, PEERS_DIRECTORY, Report, Row, program
 from .stream_events import MARK
 
 HERE: Final = Path(__file__).parent
 BURST: Final = 50  # connections that are made at once
+GRACE: Final = 10.0  # seconds that a server has to end of itself
+LOAD: Final = [sys.executable, "-m", "benchmarks.load"]
 
 
 @attrs.frozen
@@ -60,32 +67,39 @@ def _peer(name: str, *packages: str) -> Callable[[], Sequence[str] | None]:
     return command
 
 
-@cache
 def compiled(source: str) -> Path | None:
-    """Compile a C program of this folder and return it; ``None`` if there is no compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    program = PEERS_DIRECTORY / Path(source).stem
+    """Compile a program of this folder and return it; ``None`` if there is no compiler."""
+    compiler = program("go" if source.endswith(".go") else "cc")
+    return None if compiler is None else _compiled(compiler, source)
+
+
+@cache
+def _compiled(compiler: str, source: str) -> Path:
+    built = PEERS_DIRECTORY / Path(source).stem
     PEERS_DIRECTORY.mkdir(parents=True, exist_ok=True)
-    command = [compiler, "-O2", "-o", str(program), str(HERE / source)]
-    measuring.run(command).check_returncode()
-    return program
+    command = [compiler, "-O2"]
+    if source.endswith(".go"):  # it optimizes as it is, and wants a place for what it made before
+        command = ["env", f"GOCACHE={PEERS_DIRECTORY / 'go'}", compiler, "build"]
+    measuring.run([*command, "-o", str(built), str(HERE / source)]).check_returncode()
+    return built
 
 
-def _send_loop() -> Sequence[str] | None:
-    program = compiled("send_loop.c")
-    return None if program is None else [str(program)]
+def _built(source: str) -> Callable[[], Sequence[str] | None]:
+    def command() -> Sequence[str] | None:
+        built = compiled(source)
+        return None if built is None else [str(built)]
+
+    return command
 
 
 def _node() -> Sequence[str] | None:
-    node = shutil.which("node")
+    node = program("node")
     return None if node is None else [node, str(HERE / "node_server.js")]
 
 
 @cache
 def _better_sse() -> Sequence[str] | None:
-    node, npm = shutil.which("node"), shutil.which("npm")
+    node, npm = program("node"), program("npm")
     if node is None or npm is None:
         return None
     folder = PEERS_DIRECTORY / "node"
@@ -100,10 +114,12 @@ def _better_sse() -> Sequence[str] | None:
 
 
 KINDS: Final = {
-    "c": Kind("send() loop in C", _send_loop),
+    "c": Kind("send() loop in C", _built("send_loop.c")),
     "sselib": Kind("sselib", _here("sselib")),
     "sselib-starlette": Kind("sselib, in Starlette", _here("sselib-starlette")),
     "sselib-hypercorn": Kind("sselib on Hypercorn", _here("sselib-hypercorn")),
+    "go": Kind("Go net/http", _built("go_server.go")),
+    "nchan": Kind("nginx, nchan", nchan.command),
     "node": Kind("node:http", _node),
     "better-sse": Kind("node, better-sse", _better_sse),
     "starlette": Kind("uvicorn, Starlette", _peer("starlette", "uvicorn[standard]", "starlette")),
@@ -116,21 +132,32 @@ KINDS: Final = {
 
 @attrs.define(eq=False)
 class Measured:
-    """A server in its process, and the client that has streams open to it."""
+    """A server, and the client that has connections to it, each in a process of its own.
+
+    Attributes:
+        process: What obeys and publishes.
+        pids: The server's processes.
+        client: The client.
+    """
 
     process: subprocess.Popen[str]
+    pids: Sequence[int]
     client: subprocess.Popen[str]
     streams: int = 0
     busiest: float = 0.0  # the largest share of its core that the client used
 
     def cpu(self) -> float:
         """Return the CPU seconds that the server has used."""
-        return _cpu_seconds(self.process.pid)
+        return sum(map(_cpu_seconds, self.pids))
 
     def memory(self) -> int:
         """Return the KiB of memory that the server occupies."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)
         return pages * resource.getpagesize() // 1024
+
+    def files(self) -> int:
+        """Return how many files and connections the server has open."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids)
 
     def open(self, streams: int, burst: int = BURST) -> float:
         """Open so many more streams and return the seconds that took."""
@@ -172,45 +199,54 @@ class Measured:
 
 
 @contextmanager
-def measured(kind: Kind, **environment: str) -> Iterator[Measured | None]:
-    """Start a server and its client for an ``with``; give ``None`` if it is not to be had."""
+def measured(
+    kind: Kind, load: Sequence[str] | None = None, **environment: str
+) -> Iterator[Measured | None]:
+    """Start a server and its client for a ``with``; give ``None`` if it is not to be had.
+
+    Args:
+        kind: The server.
+        load: What starts the client; ``None``: the fastest.
+        environment: What the server's process finds in its environment besides.
+    """
     command = kind.command()
     if command is None:
         yield None
         return
-    program = compiled("load.c")
-    load = [sys.executable, "-m", "benchmarks.load"] if program is None else [str(program)]
+    if load is None:
+        fastest = compiled("load.c")
+        load = LOAD if fastest is None else [str(fastest)]
     server_core, client_core = measuring.cores()
     print(f"{kind.title} ...", file=sys.stderr, flush=True)
-    with _process(command, os.environ | environment) as process:
-        os.sched_setaffinity(process.pid, {server_core})
+    with _process(command, server_core, os.environ | environment) as process:
         assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        if not port:
+        port, *pids = process.stdout.readline().split() or [None]
+        if port is None:
             raise SystemExit(f"{kind.title} did not start")
-        with _process([*load, port, MARK], os.environ) as client:
-            os.sched_setaffinity(client.pid, {client_core})
-            yield Measured(process, client)
+        if pids:  # then it is another's processes that serve
+            os.sched_setaffinity(process.pid, {client_core})
+        with _process([*load, port, MARK], client_core, os.environ) as client:
+            yield Measured(process, [int(pid) for pid in pids] or [process.pid], client)
 
 
 @contextmanager
 def _process(
-    command: Sequence[str], environment: dict[str, str] | os._Environ[str]
+    command: Sequence[str], core: int, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    """Run a program that the end of its input ends."""
+    with measuring.pinned(command, core, environment) as process:
         try:
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (most, most))
             yield process
         finally:
-            process.kill()
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _cpu_seconds(pid: int) -> float:
@@ -218,9 +254,12 @@ def _cpu_seconds(pid: int) -> float:
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
-def chosen(names: Sequence[str]) -> list[Kind]:
-    """Return the servers of these names; all if there are none."""
-    return [KINDS[name] for name in names or KINDS]
+def chosen(names: Sequence[str], among: Sequence[str] = tuple(KINDS)) -> list[Kind]:
+    """Return the servers of these names, which are among those; all of those if there are none."""
+    for name in names:
+        if name not in among:
+            raise SystemExit(f"no server {name!r} is measured here, but {', '.join(among)}")
+    return [KINDS[name] for name in names or among]
 
 
 def report(
