@@ -19,6 +19,7 @@ from .measuring import shown
 DRAWN: Final = {
     ("connect", "CPU per connection"): "CPU to open a stream, microseconds",
     ("connect", "memory per idle stream"): "Memory of an idle stream, KiB",
+    ("idle", "memory per connection kept alive"): "Memory of a connection kept alive, KiB",
     (
         "fanout",
         "CPU per delivered event",

@@ -29,7 +29,7 @@ BUSY: Final = "the server's core in use"
 ROWS: Final = (
     (CPU, "us", "sselib <= 1.6 C"),
     (P50, "ms", ""),
-    (P99, "ms", ""),
+    (P99, "ms", "sselib <= Go"),
     (MEMORY, "KiB", ""),
     (BUSY, "%", ""),
 )

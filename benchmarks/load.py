@@ -2,7 +2,8 @@
 
 It makes no object per event. An event is counted by a byte that occurs once in each and nowhere
 else in what a server sends, so no read has to be put together with the one before it. Where there
-is a C compiler, :file:`load.c` takes its place in front of servers that are faster.
+is a C compiler, :file:`load.c` takes its place in front of servers that are faster. Connections
+without a stream, for :mod:`benchmarks.idle`, are its alone.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
 
+from .stream_events import HELLO
+
 READ_BYTES: Final = 64 * 1024
 SILENCE: Final = 30.0  # seconds without a byte after which the server is taken for dead
 # Connections that are made at once, before waiting for the first bytes of all of them.
 BURST: Final = 50
+ORDINARY: Final = b"GET /hello HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 
 
 class LoadClient:
@@ -89,6 +93,49 @@ class LoadClient:
         if self.delivered > due:
             raise RuntimeError(f"{self.delivered} events came where {due} were due")
 
+    def hold(self, count: int, *, silent: bool) -> None:
+        """Make so many more connections and leave them alone.
+
+        Args:
+            count: How many.
+            silent: Whether they send nothing; else each has one request and its answer.
+
+        Raises:
+            RuntimeError: The server answered something else, or nothing.
+        """
+        for number in range(count):
+            held = socket.create_connection(self._address, timeout=SILENCE)
+            self._streams.append(held)
+            if not silent:
+                ask(held)
+            elif number % BURST == 0 or number == count - 1:
+                self.ask()  # an answer to a later one: all before it have been accepted
+            held.setblocking(False)  # noqa: FBT003 - its only argument
+
+    def closed(self) -> int:
+        """Return how many connections that were left alone the server has closed."""
+        closed = 0
+        for held in self._streams:
+            try:
+                held.recv(1)
+            except BlockingIOError:
+                continue
+            except ConnectionResetError:
+                pass
+            closed += 1
+        return closed
+
+    def ask(self) -> float:
+        """Make an ordinary request on a connection of its own; return the seconds that took.
+
+        Raises:
+            RuntimeError: The server answered something else, or nothing.
+        """
+        start = time.perf_counter()
+        with socket.create_connection(self._address, timeout=SILENCE) as connection:
+            ask(connection)
+        return time.perf_counter() - start
+
     def _connect(self) -> socket.socket:
         stream = socket.create_connection(self._address, timeout=SILENCE)
         self._streams.append(stream)
@@ -106,12 +153,39 @@ class LoadClient:
             yield key.fileobj
 
 
+def ask(connection: socket.socket) -> None:
+    """Make an ordinary request and read its answer.
+
+    Raises:
+        RuntimeError: It is something else.
+    """
+    connection.sendall(ORDINARY)
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n" + HELLO):
+        data = connection.recv(READ_BYTES)
+        answer += data
+        if not data or not b"HTTP/1.1 200".startswith(answer[:12]):
+            raise RuntimeError(f"the server answered {answer[:200]!r}")
+
+
 def main(port: int, mark: str) -> None:
-    """Do what :file:`load.c` does, where there is no C compiler; delays are not measured."""
+    """Do what :file:`load.c` does, where there is no C compiler; delays are not measured.
+
+    And besides, `hold N silent|kept` makes connections, `closed` counts those of them that the
+    server has closed, and `ask N` makes so many requests, one after the other: seconds, then what
+    one takes, p50, p99 and all, in milliseconds.
+    """
     with LoadClient(port, mark=mark.encode()) as client:
         for line in sys.stdin:
             start = time.perf_counter()
+            delays = [0.0]
             match line.split():
+                case ["hold", number, how]:
+                    client.hold(int(number), silent=how == "silent")
+                case ["closed"]:
+                    delays = [client.closed()]
+                case ["ask", number]:
+                    delays = sorted(client.ask() * 1e3 for _ in range(int(number)))
                 case ["open", number, _]:
                     client.open(int(number))
                 case ["read", events]:
@@ -120,7 +194,9 @@ def main(port: int, mark: str) -> None:
                     pass
                 case other:
                     raise SystemExit(f"no command: {other!r}")
-            print(f"{time.perf_counter() - start:.6f} 0 0 0", flush=True)
+            seconds = time.perf_counter() - start
+            shares = [delays[int(share * (len(delays) - 1))] for share in (0.5, 0.99, 1)]
+            print(seconds, *shares, flush=True)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,11 @@ if (process.argv[2]) {
   send = (data, id) => channel.broadcast(data, "progress", { eventId: id });
 }
 
-const server = http.createServer((request, response) => open(request, response));
+const server = http.createServer((request, response) => {
+  if (request.url === "/hello") response.end("hello\n");
+  else open(request, response);
+});
+server.keepAliveTimeout = 75_000;
 
 function publish() {
   const at = process.hrtime.bigint(); // CLOCK_MONOTONIC

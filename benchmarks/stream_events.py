@@ -1,4 +1,4 @@
-"""The events that the servers of :mod:`benchmarks.streams` publish."""
+"""What the servers of :mod:`benchmarks.streams` send: events and, at ``/hello``, a greeting."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 EVENT_TYPE: Final = "progress"
 # Once in each event, and nowhere else in what a server sends.
 MARK: Final = "{"
+HELLO: Final = b"hello\n"
+KEPT_ALIVE: Final = 75  # seconds that a connection may be idle, where a server's default is 5
 
 
 def payload(padding: int = 0) -> str:

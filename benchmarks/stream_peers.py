@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from .stream_events import EVENT_TYPE, payload
+from .stream_events import EVENT_TYPE, HELLO, KEPT_ALIVE, payload
 
 _OPENING: Final = b": connected\n\n"
 _HEADERS: Final = {"cache-control": "no-cache"}
@@ -98,8 +98,16 @@ async def main(name: str) -> None:
     starlette: Any = importlib.import_module("starlette.applications")
     route: Any = importlib.import_module("starlette.routing").Route
     peer = PEERS[name](Frames())
-    app = starlette.Starlette(routes=[route("/", peer.answer)])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", access_log=False))
+    text: Any = importlib.import_module("starlette.responses").PlainTextResponse
+
+    async def hello(_: Any) -> Any:
+        return text(HELLO)
+
+    app = starlette.Starlette(routes=[route("/", peer.answer), route("/hello", hello)])
+    config = uvicorn.Config(
+        app, port=0, log_level="warning", access_log=False, timeout_keep_alive=KEPT_ALIVE
+    )
+    server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

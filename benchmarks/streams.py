@@ -1,4 +1,4 @@
-"""Start servers of event streams and clients for them, and measure: what four benchmarks share.
+"""Start servers and clients for them, and measure: what the benchmarks of servers share.
 
 A server is a process on a core of its own, and so is its client, which is :file:`load.c` where
 there is a C compiler, and else Python (:mod:`benchmarks.load`), which is no match for the fastest
@@ -178,6 +178,19 @@ class Measured:
         """Have the server publish so many events."""
         self._tell(self.process, f"{events} {rate}")
 
+    def hold(self, connections: int, *, silent: bool) -> None:
+        """Make so many connections that are idle; `silent` ones have not had a request either."""
+        self._ask(f"hold {connections} {'silent' if silent else 'kept'}")
+
+    def closed(self) -> int:
+        """Return how many idle connections the server has closed."""
+        return int(self._ask("closed")[1])
+
+    def ask(self, requests: int) -> tuple[float, float]:
+        """Make ordinary requests, one after the other; return the p50 and p99 of their ms."""
+        _, p50, p99, _ = self._ask(f"ask {requests}")
+        return p50, p99
+
     def mute(self) -> None:
         """Read nothing any more."""
         self._ask("mute")
@@ -220,9 +233,10 @@ def measured(
     print(f"{kind.title} ...", file=sys.stderr, flush=True)
     with _process(command, server_core, os.environ | environment) as process:
         assert process.stdout is not None
-        port, *pids = process.stdout.readline().split() or [None]
-        if port is None:
+        said = process.stdout.readline().split()
+        if not said:
             raise SystemExit(f"{kind.title} did not start")
+        port, *pids = said
         if pids:  # then it is another's processes that serve
             os.sched_setaffinity(process.pid, {client_core})
         with _process([*load, port, MARK], client_core, os.environ) as client:
@@ -264,7 +278,7 @@ def chosen(names: Sequence[str], among: Sequence[str] = tuple(KINDS)) -> list[Ki
 
 def report(
     benchmark: str,
-    found: dict[str, dict[str, float] | None],
+    found: Mapping[str, Mapping[str, float | str] | None],
     what: Sequence[tuple[str, str, str]],
     *,
     notes: Sequence[str] = (),
