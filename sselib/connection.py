@@ -16,7 +16,7 @@ Rules:
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from sys import intern
@@ -30,7 +30,7 @@ import trio
 
 from .http1 import LAST_CHUNK, encode_chunk, encode_head
 from .policy import Schedule
-from .pump import Lane, Pump
+from .pump import Lane, Pump, open_pump
 from .requests import Limits, Refused, Requests
 from .stream import (
     FAST_LANE,
@@ -63,7 +63,7 @@ class Service:
         app: The application.
         registry: Knows its streams.
         limits: What a client may take.
-        pump: Writes the streams that took the fast lane.
+        pump: Writes the streams that took the fast lane, where there is one.
         state: What the application put into the state of its lifespan.
         connections: How many there are.
         is_closing: Whether a connection is to end with the request that it has.
@@ -72,7 +72,7 @@ class Service:
     app: ASGIApp
     registry: StreamHost
     limits: Limits
-    pump: Pump = attrs.field(factory=Pump, init=False)
+    pump: Pump | None = attrs.field(factory=open_pump, init=False)
     state: dict[str, Any] = attrs.field(factory=dict, init=False)
     connections: int = attrs.field(default=0, init=False)
     is_closing: bool = attrs.field(default=False, init=False)
@@ -258,7 +258,6 @@ class Exchange:
         "_is_bodiless",
         "_is_chunked",
         "_is_clear",
-        "_lane",
         "_left",
         "_probe",
         "_received",
@@ -287,8 +286,9 @@ class Exchange:
         self._left: int | None = None  # bytes of the body that the head has promised
         self._probe: tuple[bytes, trio.lowlevel.Task] | None = None
         self._is_clear = False
-        self._lane: Lane | None = None
-        if isinstance(connection.transport, SocketTransport):
+        if connection.service.pump is not None and isinstance(
+            connection.transport, SocketTransport
+        ):
             scope["extensions"][FAST_LANE] = self
 
     # ---- for applications ----
@@ -425,26 +425,18 @@ class Exchange:
             and self._connection.requests.has_read_all
         )
 
-    def carry(
-        self, stream: OpenStream, source: Subscription, schedule: Schedule
-    ) -> Awaitable[None]:
-        """Write what the source gives, and heartbeats, until more than that is to be done.
-
-        Raises:
-            ClientGone: The client has left, or takes nothing.
-
-        Cancellation: the response cannot be completed any more.
-        """
+    def open_lane(self, stream: OpenStream, source: Subscription, schedule: Schedule) -> Lane:
+        """Have the pump write what the source gives, and heartbeats."""
         connection = self._connection
-        if self._lane is None:
-            transport = connection.transport
-            assert isinstance(transport, SocketTransport)
-            self._lane = Lane(
-                connection.service.pump,
-                transport,
-                stream,
-                source,
-                schedule,
-                is_chunked=self._is_chunked,
-            )
-        return self._lane.carry(connection.requests.has_gone)
+        pump, transport = connection.service.pump, connection.transport
+        assert pump is not None
+        assert isinstance(transport, SocketTransport)
+        return Lane(
+            pump,
+            transport,
+            connection.requests,
+            stream,
+            source,
+            schedule,
+            is_chunked=self._is_chunked,
+        )

@@ -29,12 +29,21 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final, TypedDict, Unpack, cast
+from typing import Any, Final, Unpack, cast
 
 import attrs
 import trio
 
-from .listening import Address, Listening, listen
+from .listening import (
+    CLOSE_GRACE,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_WRITE_TIMEOUT,
+    Address,
+    Listening,
+    ListenOptions,
+    listen,
+)
 from .process import run_process
 from .registry import StreamRegistry, registered
 from .stream import ASGIApp, Message, Receive, Scope, Send
@@ -47,33 +56,20 @@ except ModuleNotFoundError as error:
         raise
     raise ImportError("sselib.hypercorn needs Hypercorn: pip install 'sselib[hypercorn]'") from None
 
-DEFAULT_HOST: Final = "127.0.0.1"  # whoever wants to let the world in says so
-DEFAULT_PORT: Final = 8000  # Hypercorn's own
-# Seconds. A client that reads slowly but steadily needs about 20 of them.
-DEFAULT_WRITE_TIMEOUT: Final = 30.0
-LONGEST_WRITE_TIMEOUT: Final = 86_400.0  # the kernel counts milliseconds in 31 bits
 # Connections waiting to be accepted. Hypercorn's 100 are few when all clients come back at once.
 DEFAULT_BACKLOG: Final = 1024
-# Seconds between the end of the drain and the shutdown of the connections that are left.
-CLOSE_GRACE: Final = 1.0
 
 # What of a Config says where to listen, and as whom: not ours to take from it.
 _LISTENING: Final = ("bind", "insecure_bind", "quic_bind", "umask", "user", "group")
 _NOT_HTTP_1: Final = b"This server speaks HTTP/1.1.\n"
 
 
-class ServeOptions(TypedDict, total=False):
+class ServeOptions(ListenOptions, total=False):
     """The options of :func:`serve` that :func:`run` has too, with the same defaults."""
 
-    host: str
-    port: int
-    unix_path: str | os.PathLike[str] | None
-    sockets: Sequence[socket.socket] | None
-    reuse_port: bool
     config: Config | None
     registry: StreamRegistry | None
     http2: bool
-    write_timeout: float | None
 
 
 async def serve(  # noqa: ASYNC128 # _Front calls it
@@ -127,8 +123,6 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
 
     Cancellation: stops at once. All connections are shut down, without a farewell.
     """
-    if write_timeout is not None and not 0.001 <= write_timeout <= LONGEST_WRITE_TIMEOUT:
-        raise ValueError(f"write_timeout must be from 1 ms to a day: {write_timeout!r}")
     settings = _settings(config, http2=http2)
     app_in_registry = registered(app, registry)
     drained = app_in_registry.registry.drained_after(shutdown_trigger or trio.sleep_forever)
@@ -150,10 +144,13 @@ async def serve(  # noqa: ASYNC128 # _Front calls it
                 listening.cut_connections()
 
     with await listen(
-        host, port, unix_path=unix_path, sockets=sockets, reuse_port=reuse_port
+        host=host,
+        port=port,
+        unix_path=unix_path,
+        sockets=sockets,
+        reuse_port=reuse_port,
+        write_timeout=write_timeout,
     ) as listening:
-        if write_timeout is not None:
-            listening.set_write_timeout(write_timeout)
         settings.bind = [f"fd://{sock.fileno()}" for sock in listening.sockets]
         front = _Front(app_in_registry, listening, task_status, http2=http2)
         async with trio.open_nursery() as nursery:

@@ -20,16 +20,24 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict
 
 import attrs
 import trio
 
 Address = tuple[str, int] | str  # (host, port), or the path of a Unix socket
+
+DEFAULT_HOST: Final = "127.0.0.1"  # whoever wants to let the world in says so
+DEFAULT_PORT: Final = 8000
+# Seconds. A client that reads slowly but steadily needs about 20 of them.
+DEFAULT_WRITE_TIMEOUT: Final = 30.0
+LONGEST_WRITE_TIMEOUT: Final = 86_400.0  # the kernel counts milliseconds in 31 bits
+# Seconds between the end of a drain and the end of what is left then.
+CLOSE_GRACE: Final = 1.0
 
 # Where the system lists the descriptors of this process: Linux, then macOS.
 DESCRIPTORS: Final = next(filter(Path.is_dir, (Path("/proc/self/fd"), Path("/dev/fd"))), None)
@@ -40,6 +48,17 @@ BACKLOG: Final = 1024
 _ANY_HOST: Final = ("0.0.0.0", "::")  # noqa: S104 # known here, not bound to
 
 _log: Final = logging.getLogger("sselib")
+
+
+class ListenOptions(TypedDict, total=False):
+    """The options of :func:`listen`, which those of every server are built on."""
+
+    host: str
+    port: int
+    unix_path: str | os.PathLike[str] | None
+    sockets: Sequence[socket.socket] | None
+    reuse_port: bool
+    write_timeout: float | None
 
 
 class CannotListen(OSError):
@@ -120,17 +139,6 @@ class Listening:
         """Where clients can connect."""
         return [endpoint.address for endpoint in self.endpoints]
 
-    def set_write_timeout(self, seconds: float) -> None:
-        """Have connections reset whose client takes nothing of what was sent for so long.
-
-        TCP on Linux can do it; elsewhere nothing changes. Connections inherit it when accepted.
-        """
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            for sock in self.sockets:
-                if sock.family in (socket.AF_INET, socket.AF_INET6):
-                    milliseconds = math.ceil(seconds * 1000)
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
-
     def begin(self, *, unsent_bytes: int) -> None:
         """Take the sockets away from whoever gave them, and listen without blocking.
 
@@ -184,12 +192,13 @@ class Listening:
 
 
 async def listen(
-    host: str,
-    port: int,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
     *,
     unix_path: str | os.PathLike[str] | None = None,
     sockets: Sequence[socket.socket] | None = None,
     reuse_port: bool = False,
+    write_timeout: float | None = DEFAULT_WRITE_TIMEOUT,
 ) -> Listening:
     """Open listening sockets: at all addresses of a host, or at a path, or those given.
 
@@ -200,14 +209,19 @@ async def listen(
             left by a process that died, it is replaced.
         sockets: Bound stream sockets to take over instead.
         reuse_port: Let others that say so too listen on the same port.
+        write_timeout: Have the kernel reset connections whose client takes nothing of what was
+            sent for so many seconds; ``None`` for never. TCP on Linux can do it; elsewhere nothing
+            changes.
 
     Raises:
         CannotListen: The address is taken, forbidden or unknown.
-        ValueError: The arguments contradict each other.
+        ValueError: The arguments contradict each other, or one is out of its range.
 
     Cancellation: nothing is left open.
     """
     await trio.lowlevel.checkpoint()
+    if write_timeout is not None and not 0.001 <= write_timeout <= LONGEST_WRITE_TIMEOUT:
+        raise ValueError(f"write_timeout must be from 1 ms to a day: {write_timeout!r}")
     if sockets is not None:
         if unix_path is not None:
             raise ValueError("give unix_path or sockets, not both")
@@ -215,21 +229,34 @@ async def listen(
             raise ValueError("reuse_port is about a host and port, not about sockets")
         if not sockets or any(sock.type != socket.SOCK_STREAM for sock in sockets):
             raise ValueError("sockets must be stream sockets, and at least one")
-        return Listening(sockets)
-    if unix_path is not None:
+        listening = Listening(sockets)
+    elif unix_path is not None:
         if reuse_port:
             raise ValueError("reuse_port is about a host and port, not about a unix_path")
         path = Path(unix_path)
         try:
-            return Listening([_listen_unix(path)], path)
+            listening = Listening([_listen_unix(path)], path)
         except OSError as error:
             raise CannotListen(str(path), error) from error
-    if not 0 <= port < 2**16:  # the resolver would take it modulo 65,536
-        raise ValueError(f"port must be from 0 to 65535: {port!r}")
-    try:
-        return Listening(await _listen_tcp(host, port, reuse_port=reuse_port))
-    except OSError as error:
-        raise CannotListen(f"{host} port {port}", error) from error
+    else:
+        if not 0 <= port < 2**16:  # the resolver would take it modulo 65,536
+            raise ValueError(f"port must be from 0 to 65535: {port!r}")
+        try:
+            listening = Listening(await _listen_tcp(host, port, reuse_port=reuse_port))
+        except OSError as error:
+            raise CannotListen(f"{host} port {port}", error) from error
+    if write_timeout is not None:
+        _set_write_timeout(listening.sockets, write_timeout)
+    return listening
+
+
+def _set_write_timeout(sockets: Iterable[socket.socket], seconds: float) -> None:
+    """Set it where the system has it. Connections inherit it when they are accepted."""
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        for sock in sockets:
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                milliseconds = math.ceil(seconds * 1000)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
 
 
 async def _listen_tcp(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:

@@ -1,21 +1,24 @@
-"""The fast lane: one task that writes the streams of all connections that allow it.
+"""The fast lane: two tasks that look after the streams of all connections that allow it.
 
 Waking a task costs more than writing an event. So the task of a connection, when its stream has
-nothing to do but wait for the next event, puts it into a :class:`Lane` and waits for its client to
-leave. When something was published the pump goes through the lanes that are behind, takes what each
-is to be given, which all at the same place are given the same bytes of, and writes it straight to
-the non-blocking socket.
+nothing to do but wait for the next event, puts it into a :class:`Lane` and sleeps. When something
+was published the pump goes through the lanes that are behind, takes what each is to be given, which
+all at the same place are given the same bytes of, and writes it straight to the non-blocking
+socket. An epoll of its own tells it which clients have left, so that a lane that is idle is a task
+that sleeps, with nothing around it, and a number in the kernel. It is there on Linux alone;
+elsewhere a stream is written by its own task.
 
 Rules:
 
 - A lane is the pump's while it is open, and its connection's task's otherwise. That task alone
-  closes the socket, and not before the lane is shut.
+  closes the socket, and not before the lane is shut and its number out of the epoll.
 - The pump looks at a lane, and whether it is open, directly before each write, and there is no
-  checkpoint in between. It keeps sockets, never their descriptors: when a connection is closed its
-  number goes to the next one, and its events would go to a stranger.
+  checkpoint in between. It writes to sockets, never to their descriptors: when a connection is
+  closed its number goes to the next one, and its events would go to a stranger.
 - Whatever is more than writing what is ready shuts the lane and wakes the task: a socket that takes
   no more (the task has the rest, and waits), a cursor that is older than the window (it reads the
-  log), an end, a stream that is to finish. So what a slow client costs is one batch.
+  log), an end, a stream that is to finish, a client that has left. So what a slow client costs is
+  one batch.
 - After :data:`SLICE` writes everybody else comes to their turn.
 - Heartbeats and ages come from one heap. A write does not touch it: what falls due looks at when
   the stream was written to last, and goes back.
@@ -24,7 +27,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import select
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Final
@@ -33,6 +36,7 @@ import trio
 
 from .http1 import encode_chunk
 from .policy import Schedule
+from .requests import Requests
 from .stream import OpenStream
 from .subscription import Subscription
 from .transport import ClientGone, SocketTransport
@@ -49,6 +53,7 @@ class Lane:
     Args:
         pump: The pump.
         transport: Where the stream is written.
+        requests: What its client sends.
         stream: The stream.
         source: What it is given.
         schedule: When its heartbeats fall due.
@@ -64,7 +69,9 @@ class Lane:
         "_is_broken",
         "_is_chunked",
         "_pump",
+        "_requests",
         "_rest",
+        "_sleeper",
         "is_open",
         "schedule",
         "source",
@@ -77,6 +84,7 @@ class Lane:
         self,
         pump: Pump,
         transport: SocketTransport,
+        requests: Requests,
         stream: OpenStream,
         source: Subscription,
         schedule: Schedule,
@@ -90,57 +98,61 @@ class Lane:
         self.source = source
         self.schedule = schedule
         self._pump = pump
+        self._requests = requests
         self._is_chunked = is_chunked
         self._is_broken = False
         self._rest: memoryview | None = None
+        self._sleeper: trio.lowlevel.Task | None = None  # the connection's task
 
-    async def carry(self, has_gone: Callable[[], bool]) -> None:  # noqa: ASYNC910 # it waits
+    async def carry(self) -> None:  # noqa: ASYNC910 # it waits
         """Be open until there is more to do than writing. Called by the connection's task.
 
-        Args:
-            has_gone: Reads what the client has sent and returns whether it has left.
-
-        Raises:
-            ClientGone: It has, or takes nothing.
+        The source is caught up. What is left to do first afterwards, :meth:`settle` does.
 
         Cancellation: the response cannot be completed any more.
         """
-        if not self.source.listen(self):
-            await trio.lowlevel.checkpoint()
-            return
-        stream = self.stream
-        stream.wake = self.shut
-        self.is_open = True
+        source, stream = self.source, self.stream
         self._pump.enter(self)
         try:
-            # Shut while the task is about to go on because the client has sent something, it is
-            # not woken once more.
-            while self.is_open:
-                if has_gone():
-                    raise ClientGone("the client has left")
-                await trio.lowlevel.wait_readable(self.transport.socket)
-        except trio.ClosedResourceError:
-            pass  # it was shut
+            is_caught_up = source.listen(self)
+            assert is_caught_up
+            stream.wake = self.shut
+            self.is_open = True
+            self._sleeper = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_sleeping)
         finally:
             self.is_open = False
-            self.source.stop_listening()
             self._pump.leave(self)
-            stream.wake = self.source.wake
+            source.stop_listening()
+            stream.wake = source.wake
+
+    async def settle(self) -> None:  # noqa: ASYNC910 # only what has to wait does
+        """Send what the socket did not take.
+
+        Raises:
+            ClientGone: The client has left, or takes nothing.
+
+        Cancellation: the response cannot be completed any more.
+        """
         if self._is_broken:
             raise ClientGone("the client has left")
         if self._rest is not None:
             rest, self._rest = self._rest, None
             await self.transport.send_rest(rest)
-            stream.written_at = trio.current_time()
+            self.stream.written_at = trio.current_time()
 
     def shut(self) -> None:
-        """Have the task go on.
-
-        It waits on the socket, and this wakes whoever does. A cancel scope around that wait would
-        do too, and is a tenth of what an idle stream takes of memory.
-        """
+        """Have the task go on."""
         self.is_open = False
-        trio.lowlevel.notify_closing(self.transport.socket)
+        sleeper, self._sleeper = self._sleeper, None
+        if sleeper is not None:
+            trio.lowlevel.reschedule(sleeper)
+
+    def look(self) -> None:
+        """Read what the client has sent, and shut the lane if it has left."""
+        if self.is_open and self._requests.has_gone():
+            self._is_broken = True
+            self.shut()
 
     def tell(self) -> None:
         """Take notice that the source has something. It calls this once for each ``listen``."""
@@ -170,6 +182,10 @@ class Lane:
         self._send(encode_chunk(comment) if self._is_chunked else comment, now)
         self.stream.bytes_written += len(comment)
 
+    def _stop_sleeping(self, _: object) -> trio.lowlevel.Abort:
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
     def _send(self, data: bytes, now: float) -> None:
         try:
             sent = self.transport.socket.send(data)
@@ -185,32 +201,52 @@ class Lane:
         self.stream.written_at = now
 
 
+def open_pump() -> Pump | None:
+    """Return a pump, if this system has what one needs."""
+    return Pump() if hasattr(select, "epoll") else None
+
+
 class Pump:
-    """The lanes of one server. Its :meth:`run` writes them.
+    """The lanes of one server. Its :meth:`run` looks after them.
+
+    It is closed when all lanes have left.
 
     Attributes:
-        lanes: How many there are.
-        behind: Those that are to be written next.
+        behind: The lanes that are to be written next.
     """
 
     def __init__(self) -> None:
-        self.lanes = 0
         self.behind: list[Lane] = []
+        self._clients = select.epoll()
+        self._lanes: dict[int, Lane] = {}  # by their numbers in it
         self._timers: list[tuple[float, int, Lane]] = []
         self._numbers = count(1)
         self._shut_timers = 0
         self._idle = trio.lowlevel.ParkingLot()
 
+    @property
+    def lanes(self) -> int:
+        """How many there are."""
+        return len(self._lanes)
+
+    def close(self) -> None:
+        """Close the epoll."""
+        self._clients.close()
+
     def enter(self, lane: Lane) -> None:
-        """Take charge of a lane's heartbeats and age."""
-        self.lanes += 1
+        """Take charge of a lane's client, heartbeats and age."""
+        number = lane.transport.socket.fileno()
+        self._clients.register(number, select.EPOLLIN)
+        self._lanes[number] = lane
         self._set_timer(lane)
         if self._timers[0][2] is lane:
             self.wake()  # it waits until a later moment
 
     def leave(self, lane: Lane) -> None:
-        """Forget a lane that was shut."""
-        self.lanes -= 1
+        """Forget a lane that was shut, and whose socket is still open."""
+        number = lane.transport.socket.fileno()
+        self._clients.unregister(number)
+        del self._lanes[number]
         lane.timer = 0
         self._shut_timers += 1
         if self._shut_timers > len(self._timers) // 2 + _SHUT_TIMERS:
@@ -223,10 +259,23 @@ class Pump:
         self._idle.unpark()
 
     async def run(self) -> None:
-        """Write what there is, for ever.
+        """Look after the lanes, for ever.
 
         Cancellation: nothing is written any more.
         """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._write)
+
+    async def _watch(self) -> None:
+        """Look at the lanes whose clients have sent something or have left."""
+        while True:
+            await trio.lowlevel.wait_readable(self._clients)
+            for number, _ in self._clients.poll(0, SLICE):
+                self._lanes[number].look()
+
+    async def _write(self) -> None:
+        """Write the lanes that are behind, and heartbeats."""
         while True:  # noqa: ASYNC913 # one of the two waits is in each round
             if not self.behind:
                 with trio.CancelScope(deadline=self._timers[0][0] if self._timers else math.inf):

@@ -131,8 +131,7 @@ class Requests:
         headers = list(request.headers)
         self._http = http
         if not self._checked_for_body(request, headers):
-            await self._next_event(http)  # which is there already: the end
-            self._end_request(http)
+            self._end_request(http)  # h11 need not be asked for its end
         return request, headers
 
     async def read_body(self) -> bytes:

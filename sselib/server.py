@@ -21,28 +21,29 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from functools import partial
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, Unpack
 
 import attrs
 import trio
 
 from .connection import Connection, Service
-from .listening import Address, listen
+from .listening import (
+    CLOSE_GRACE,
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    DEFAULT_WRITE_TIMEOUT,
+    Address,
+    ListenOptions,
+    listen,
+)
 from .process import run_process
 from .registry import RegistryStatistics, StreamRegistry, registered
 from .requests import Limits
 from .stream import ASGIApp, Message
 from .transport import ClientGone, SocketTransport, TLSTransport
 
-DEFAULT_HOST: Final = "127.0.0.1"  # whoever wants to let the world in says so
-DEFAULT_PORT: Final = 8000
-# Seconds. As on Hypercorn, so that a change of the server changes nothing here.
-DEFAULT_WRITE_TIMEOUT: Final = 30.0
-LONGEST_WRITE_TIMEOUT: Final = 86_400.0  # the kernel counts milliseconds in 31 bits
-# Seconds between the end of the drain and the end of the requests that are left.
-CLOSE_GRACE: Final = 1.0
 # Bytes that the kernel keeps of what has not been sent yet, beyond what is on its way. With more,
 # a stream whose client does not read fills four megabytes of it.
 UNSENT_BYTES: Final = 16 * 1024
@@ -61,18 +62,12 @@ class LifespanFailed(RuntimeError):
     """The application said that it could not start or end; the message is its own."""
 
 
-class ServeOptions(TypedDict, total=False):
+class ServeOptions(ListenOptions, total=False):
     """The options of :func:`serve` that :func:`run` has too, with the same defaults."""
 
-    host: str
-    port: int
-    unix_path: str | os.PathLike[str] | None
-    sockets: Sequence[socket.socket] | None
-    reuse_port: bool
     ssl_context: ssl.SSLContext | None
     registry: StreamRegistry | None
     limits: Limits
-    write_timeout: float | None
 
 
 async def serve(  # noqa: ASYNC128 # Server calls it
@@ -187,25 +182,24 @@ class Server:
         options: As for :func:`serve`.
 
     Raises:
-        ValueError: Arguments contradict each other.
+        ValueError: ``app`` is in another registry than the one given.
     """
 
     def __init__(self, app: ASGIApp, **options: Unpack[ServeOptions]) -> None:
-        write_timeout = options.pop("write_timeout", DEFAULT_WRITE_TIMEOUT)
-        if write_timeout is not None and not 0.001 <= write_timeout <= LONGEST_WRITE_TIMEOUT:
-            raise ValueError(f"write_timeout must be from 1 ms to a day: {write_timeout!r}")
         front = registered(app, options.pop("registry", None))
         self._registry = front.registry
         self._service = Service(front.app, front.registry, options.pop("limits", Limits()))
         self._ssl_context = options.pop("ssl_context", None)
-        self._write_timeout = write_timeout
-        self._where: Any = {"host": DEFAULT_HOST, "port": DEFAULT_PORT} | options
+        write_timeout = options.get("write_timeout", DEFAULT_WRITE_TIMEOUT)
+        self._write_timeout = math.inf if write_timeout is None else write_timeout
+        self._where: Any = options
 
     def statistics(self) -> ServerStatistics:
         """Return what it does now."""
+        pump = self._service.pump
         return ServerStatistics(
             connections=self._service.connections,
-            lanes=self._service.pump.lanes,
+            lanes=0 if pump is None else pump.lanes,
             streams=self._registry.statistics(),
         )
 
@@ -221,8 +215,6 @@ class Server:
         """
         with await listen(**self._where) as listening:
             listening.begin(unsent_bytes=UNSENT_BYTES)
-            if self._write_timeout is not None:
-                listening.set_write_timeout(self._write_timeout)
             async with (
                 _lifespan(self._service),
                 _pumping(self._service),
@@ -262,17 +254,16 @@ class Server:
 
     def _connect(self, sock: socket.socket, address: Any, connections: trio.Nursery) -> None:
         sock.setblocking(False)  # noqa: FBT003 # the standard library's
-        timeout = math.inf if self._write_timeout is None else self._write_timeout
         where: tuple[tuple[str, int] | None, tuple[str, int | None]]
         if sock.family == socket.AF_UNIX:
             where = None, (os.fsdecode(sock.getsockname()), None)
         else:
             where = (address[0], address[1]), sock.getsockname()[:2]
         if self._ssl_context is None:
-            transport = SocketTransport(sock, timeout)
+            transport = SocketTransport(sock, self._write_timeout)
             connections.start_soon(Connection(self._service, transport, "http", *where).run)
         else:
-            secured = TLSTransport(sock, self._ssl_context, timeout)
+            secured = TLSTransport(sock, self._ssl_context, self._write_timeout)
             connection = Connection(self._service, secured, "https", *where)
             connections.start_soon(self._connect_securely, secured, connection)
 
@@ -289,11 +280,15 @@ class Server:
 
 @asynccontextmanager
 async def _pumping(service: Service) -> AsyncIterator[None]:
-    """Write the streams that took the fast lane."""
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(service.pump.run)
+    """Look after the streams that took the fast lane."""
+    if service.pump is None:
         yield
-        nursery.cancel_scope.cancel()
+        return
+    with closing(service.pump):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service.pump.run)
+            yield
+            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -87,8 +87,10 @@ class OpenStream:
         events: Entries written so far.
         bytes_written: Bytes of its body given to the server so far.
         reason: Why it is to end, once it is.
+        is_cancelled: It is to end now.
         farewell: What is written last.
-        life: Around all of it.
+        subscription: To its channel, if it has one.
+        life: Around what runs of it; while a lane carries it nothing does.
         written_at: When something was written last, on Trio's clock, in seconds.
         beat: A heartbeat is due.
         wake: Has the writer look at all this, if it waits.
@@ -99,10 +101,12 @@ class OpenStream:
         "bytes_written",
         "events",
         "farewell",
+        "is_cancelled",
         "life",
         "opened_at",
         "reason",
         "scope",
+        "subscription",
         "wake",
         "written_at",
     )
@@ -113,7 +117,9 @@ class OpenStream:
         self.events: int = 0
         self.bytes_written: int = 0
         self.reason: str | None = None
+        self.is_cancelled = False
         self.farewell = b""
+        self.subscription: Subscription | None = None
         self.life = trio.CancelScope()
         self.written_at = self.opened_at
         self.beat = False
@@ -133,7 +139,9 @@ class OpenStream:
         """End the stream now, wherever it is. Its body is cut off."""
         if self.reason is None:
             self.reason = reason
+        self.is_cancelled = True
         self.life.cancel()
+        self.wake()
 
 
 def _nobody_waits() -> None:
@@ -167,14 +175,27 @@ class FastLane(Protocol):
         """Return whether it was."""
         ...
 
-    def carry(
-        self, stream: OpenStream, source: Subscription, schedule: Schedule
-    ) -> Awaitable[None]:
+    def open_lane(self, stream: OpenStream, source: Subscription, schedule: Schedule) -> Lane:
+        """Take it, if it is clear."""
+        ...
+
+
+class Lane(Protocol):
+    """What writes a stream while there is nothing else to be done for it."""
+
+    source: Subscription
+    schedule: Schedule
+
+    async def carry(self) -> None:
         """Write what the source gives, and heartbeats, until more than that is to be done.
 
         What that is, the source and the stream say. While it is carried, the stream's ``wake`` is
-        the lane's. Raises :exc:`OSError` if the client has left.
+        the lane's.
         """
+        ...
+
+    async def settle(self) -> None:
+        """Do what :meth:`carry` left to be waited for. Raises :exc:`OSError` if that is in vain."""
         ...
 
 
@@ -275,50 +296,58 @@ class EventStream:
                 return
         reason = "cancelled"
         try:
+            outcome: str | Lane = reason
             with stream.life:
-                reason = await self._answer(stream, receive, send)
-            reason = stream.reason or reason
+                outcome = await self._answer(stream, receive, send)
+            while not isinstance(outcome, str):
+                # Nothing more than this is around the wait: it is what an idle stream costs.
+                lane, outcome = outcome, "cancelled"
+                await lane.carry()
+                if not stream.is_cancelled:
+                    with trio.CancelScope() as stream.life:
+                        outcome = await _deliver(stream, lane.source, lane.schedule, send, lane)
+            reason = stream.reason or outcome
         except Exception:  # what is cancelled is none, alone or in a group
             reason = "failed"
             raise
         finally:
+            if stream.subscription is not None and isinstance(self._source, EventChannel):
+                self._source.end_subscription(stream.subscription)
             if host is not None:
                 host.discard(stream, reason)
 
-    async def _answer(self, stream: OpenStream, receive: Receive, send: Send) -> str:
-        """Answer until the stream ends, and return why it did."""
+    async def _answer(self, stream: OpenStream, receive: Receive, send: Send) -> str | Lane:
+        """Answer until the stream ends, and return why it did, or the lane that is to carry it."""
         if not isinstance(self._source, EventChannel):
             own = _OwnSource()
             return await self._respond(stream, own, receive, send, own_task=self._source)
         last_event_id = self._last_event_id
         if last_event_id is None:
             last_event_id = _header(stream.scope, b"last-event-id")
-        subscription = await self._source.open_subscription(
+        stream.subscription = subscription = await self._source.open_subscription(
             last_event_id=last_event_id,
             replay=self._replay,
             lag=self._policy.lag,
             ids=self._policy.ids,
             gap_event=self._gap_event,
         )
-        try:
-            if subscription.outcome.at_end:
-                headers = [header for header in self._headers if header[0] != b"content-type"]
-                await _send_whole(send, 204, headers, b"")
-                return "ended"
-            lane = _fast_lane(stream.scope)
-            if lane is None or stream.scope["method"] == "HEAD":
-                return await self._respond(stream, subscription, receive, send)
-            opening = self._opening()
-            lane.probe(opening)
-            if not await self._open(stream, send, opening):
-                return "disconnected"  # noqa: ASYNC910 # it has sent
-            if not lane.is_clear():
-                return await self._respond(stream, subscription, receive, send, is_open=True)
-            schedule = Schedule(self._policy, stream.opened_at)
-            stream.wake = subscription.wake
-            return await _deliver(stream, subscription, schedule, send, lane)
-        finally:
-            self._source.end_subscription(subscription)
+        if subscription.outcome.at_end:
+            headers = [header for header in self._headers if header[0] != b"content-type"]
+            await _send_whole(send, 204, headers, b"")
+            return "ended"
+        fast_lane = _fast_lane(stream.scope)
+        if fast_lane is None or stream.scope["method"] == "HEAD":
+            return await self._respond(stream, subscription, receive, send)
+        opening = self._opening()
+        fast_lane.probe(opening)
+        if not await self._open(stream, send, opening):
+            return "disconnected"  # noqa: ASYNC910 # it has sent
+        if not fast_lane.is_clear():
+            return await self._respond(stream, subscription, receive, send, is_open=True)
+        schedule = Schedule(self._policy, stream.opened_at)
+        lane = fast_lane.open_lane(stream, subscription, schedule)
+        stream.wake = subscription.wake
+        return await _deliver(stream, subscription, schedule, send, lane)
 
     async def _respond(
         self,
@@ -341,7 +370,9 @@ class EventStream:
         async def deliver() -> None:  # noqa: ASYNC910 # send() is the server's checkpoint
             nonlocal reason
             if is_open or await self._open(stream, send, self._opening()):
-                reason = await _deliver(stream, source, schedule, send)
+                delivered = await _deliver(stream, source, schedule, send)
+                assert isinstance(delivered, str)  # there was no lane
+                reason = delivered
             else:
                 reason = "disconnected"
             nursery.cancel_scope.cancel()
@@ -417,17 +448,22 @@ async def _deliver(  # noqa: ASYNC910 # send() and wait() are checkpoints
     source: _Source,
     schedule: Schedule,
     send: Send,
-    lane: FastLane | None = None,
-) -> str:
-    """Write what the source gives, and heartbeats, and the end; return why that came."""
+    lane: Lane | None = None,
+) -> str | Lane:
+    """Write what the source gives, and heartbeats, and the end; return why that came.
+
+    With a lane, return that as soon as there is nothing left that it cannot do.
+    """
     is_idle_mode = schedule.is_idle_mode
     limit = schedule.batch_bytes
-    is_finishing = False
     reason: str | None = None
     try:
+        if lane is not None:
+            await lane.settle()
         while reason is None:  # send() or wait() in each round
-            if stream.reason is not None and not is_finishing:
-                is_finishing = True
+            if stream.reason is not None:
+                if stream.is_cancelled:
+                    await trio.lowlevel.checkpoint()  # which ends it: life is cancelled
                 source.finish()
             data = source.take(limit)
             if stream.beat:
@@ -444,7 +480,7 @@ async def _deliver(  # noqa: ASYNC910 # send() and wait() are checkpoints
             elif source.finished:
                 reason = "ended" if source.ended else "closed"
             elif lane is not None and isinstance(source, Subscription) and source.is_caught_up():
-                await lane.carry(stream, source, schedule)
+                return lane  # noqa: ASYNC910 # where there was nothing to wait for, it waits
             else:
                 try:
                     await source.wait()

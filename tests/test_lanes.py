@@ -11,6 +11,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Protocol
+from unittest import mock
 
 import attrs
 import h11
@@ -21,6 +22,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 import sselib.hypercorn
+import sselib.pump
 from sselib import Comment, EventChannel, EventStream, MemoryLog, ServerSentEvent, StreamPolicy
 from sselib.log import Retention
 from sselib.server import Server
@@ -225,11 +227,20 @@ class Ours:
         await server.serve(**options)
 
 
+class OursElsewhere(Ours):
+    """Our server on a system that has nothing a pump could use."""
+
+    async def serve(self, _: ASGIApp, **options: Any) -> None:
+        with mock.patch.object(sselib.pump, "select", object()):
+            await super().serve(_, **options)
+
+
 LANES: dict[str, Callable[[ASGIApp], AbstractAsyncContextManager[Ask]]] = {
     "memory": in_memory,
     "hypercorn": on(Hypercorn),
     "pump": on(Ours),
     "pump-1.0": on(Ours, version=b"1.0"),
+    "no-pump": on(OursElsewhere),
     "tls": on(Ours, has_tls=True),
     "gzip": on(Ours, GZipMiddleware),
     "deflate": on(Ours, Deflating, is_pressed=True),
@@ -477,7 +488,10 @@ async def test_a_client_that_fell_behind_the_log(lane: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "lanes"),
-    [("pump", 1), ("pump-1.0", 1), ("gzip", 1), ("tls", 0), ("deflate", 0), ("base-http", 0)],
+    [
+        *(("pump", 1), ("pump-1.0", 1), ("gzip", 1)),
+        *(("no-pump", 0), ("tls", 0), ("deflate", 0), ("base-http", 0)),
+    ],
 )
 async def test_which_lane_a_stream_takes(name: str, lanes: int) -> None:
     """The fast one where nothing touches the bytes, and no other."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import random
+import select
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,7 @@ from sselib.http1 import ChunkedDecoder
 from sselib.policy import Schedule
 from sselib.pump import SLICE, Lane, Pump
 from sselib.registry import StreamRegistry
+from sselib.requests import PIPELINED_BYTES, Limits, Requests
 from sselib.stream import OpenStream, Receive, Scope, Send
 from sselib.transport import ClientGone, SocketTransport
 
@@ -141,11 +143,12 @@ class Driven:
     stream: OpenStream
     lane: Lane
     pump: Pump
+    requests: Requests
     client: socket.socket
-    gone: bool = False
 
     async def carry(self) -> None:
-        await self.lane.carry(lambda: self.gone)
+        await self.lane.carry()
+        await self.lane.settle()
 
     def publish(self, text: str) -> None:
         self.channel.publish_nowait(ServerSentEvent(text))
@@ -158,6 +161,10 @@ class Driven:
 
 
 Pair = tuple[socket.socket, socket.socket]
+
+
+def readable(sock: socket.socket) -> bool:
+    return bool(select.select([sock], [], [], 0)[0])
 
 
 @contextmanager
@@ -189,11 +196,12 @@ async def driving(
         schedule = Schedule(policy or StreamPolicy(), stream.opened_at)
         transport = SocketTransport(pair[0], 0.5)
         given = pump or Pump()
-        lane = Lane(given, transport, stream, source, schedule, is_chunked=False)
+        requests = Requests(transport, Limits())
+        lane = Lane(given, transport, requests, stream, source, schedule, is_chunked=False)
         async with trio.open_nursery() as nursery:
             if pump is None:
                 nursery.start_soon(given.run)
-            yield Driven(channel, source, stream, lane, given, pair[1])
+            yield Driven(channel, source, stream, lane, given, requests, pair[1])
             nursery.cancel_scope.cancel()
 
 
@@ -244,29 +252,50 @@ async def test_a_closed_socket_is_nobodys_number(pair: Pair) -> None:
             sock.close()
 
 
-class Shutting(trio.abc.Instrument):
-    """Shuts a lane just before its task goes on."""
+async def test_what_a_client_sends_is_its_next_request(pair: Pair) -> None:
+    """It is read and kept, and its task sleeps on; but nobody sends without end."""
+    async with driving(pair) as driven, trio.open_nursery() as nursery:
 
-    def __init__(self, lane: Lane, task: trio.lowlevel.Task) -> None:
-        self.lane = lane
-        self.task = task
+        async def carry() -> None:
+            with pytest.raises(ClientGone):
+                await driven.carry()
 
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self.task:
-            self.lane.shut()
+        nursery.start_soon(carry)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(2):
+            driven.client.send(b"GET ")
+            await until(lambda: not readable(pair[0]))
+            await trio.testing.wait_all_tasks_blocked()
+            assert driven.lane.is_open
+        assert driven.requests.has_begun()
+        driven.client.send(b"x" * PIPELINED_BYTES)
+        await until(lambda: not nursery.child_tasks)
 
 
-async def test_a_lane_that_is_shut_when_its_client_sends_something_is_not_left_waiting(
-    pair: Pair,
-) -> None:
-    """Both in one turn: the task is going on anyway, and sees that the lane is shut."""
+async def test_a_lane_is_shut_once(pair: Pair) -> None:
+    """Its client leaves while its task is about to go on for another reason, and a third comes."""
     async with driving(pair) as driven, trio.open_nursery() as nursery:
         nursery.start_soon(driven.carry)
         await trio.testing.wait_all_tasks_blocked()
-        [task] = nursery.child_tasks
-        trio.lowlevel.add_instrument(Shutting(driven.lane, task))
+        driven.lane.shut()
+        driven.client.close()
+        driven.lane.look()
+        driven.lane.shut()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not nursery.child_tasks
+
+
+async def test_a_cancelled_lane_is_nobodys(pair: Pair) -> None:
+    """Cancelled while it is told of something, its task ends and the pump goes on with others."""
+    async with driving(pair) as driven, trio.open_nursery() as nursery:
+        nursery.start_soon(driven.carry)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        driven.publish("one")
+        driven.lane.shut()
         driven.client.send(b"x")
-        await until(lambda: not nursery.child_tasks)
+    assert driven.pump.lanes == 0
+    assert driven.received() == b""
 
 
 async def test_what_a_socket_does_not_take_waits_with_the_task(
@@ -318,8 +347,7 @@ async def test_a_client_that_has_left_is_gone(pair: Pair, what: str) -> None:
         nursery.start_soon(carry)
         await trio.testing.wait_all_tasks_blocked()
         if what == "left":
-            driven.gone = True
-            driven.client.send(b"x")
+            driven.client.shutdown(socket.SHUT_WR)
         else:
             pair[0].shutdown(socket.SHUT_WR)
             driven.publish("one")
