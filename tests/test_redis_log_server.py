@@ -138,6 +138,18 @@ async def test_a_server_is_reached_over_tcp_and_tls(program: str, tmp_path: Path
                 raise AssertionError
 
 
+async def test_what_a_lost_connection_has_not_sent_is_never_sent() -> None:
+    """It is reset: what was called is sent again on the next one, and nowhere else."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        stream = await Server.of(f"redis://127.0.0.1:{port}").open_stream()
+        async with await listener.accept() as server:
+            await trio.aclose_forcefully(stream)
+            with trio.fail_after(20), pytest.raises(trio.BrokenResourceError):
+                await server.receive_some()
+
+
 @pytest.mark.parametrize(
     ("url", "place", "user", "password", "database"),
     [

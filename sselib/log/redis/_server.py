@@ -8,7 +8,9 @@ per cents in user, password and path. Messages never show a password.
 from __future__ import annotations
 
 import re
+import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -21,6 +23,11 @@ from ._wire import Lost, RedisRefused, ReplyError, Wire, is_of_the_moment
 
 _PORT: Final = 6379
 _VERSION: Final = 7
+
+# A lost connection is closed by a reset. What a server has not taken from it is sent again on the
+# next one, and is not to arrive on this one as well: it would be done twice if that is so late that
+# its token was forgotten.
+_DROP: Final = struct.pack("ii", 1, 0)  # to linger, and for no time
 
 
 @attrs.frozen(kw_only=True)
@@ -95,6 +102,7 @@ class Server:
 
             async def open_stream() -> trio.abc.Stream:
                 stream = await trio.open_tcp_stream(host, port)
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP)
                 if context is None:
                     return stream
                 return trio.SSLStream(stream, context, server_hostname=host)
