@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,38 @@ async def test_a_runner_that_was_taken_for_dead_gives_up_what_is_lost(
         assert found.status == "running"
 
 
+async def test_a_runner_that_did_not_hear_that_it_was_taken_for_dead_finds_out(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """It was cut off, and then its log failed, before it heard of it."""
+    unwound = trio.Event()
+
+    async def work(job: RunningJob) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            unwound.set()
+
+    async with process(shared) as (b, _), process(shared) as (a, wire):
+        lost = await a.submit(work)
+        await running(a, lost)
+        await wait_all_tasks_blocked()
+        snapshot = wire.snapshot
+
+        async def cut_off(topic: str) -> Any:
+            await mended.wait()
+            return await snapshot(topic)
+
+        mended = trio.Event()
+        wire.fails = 1
+        wire.snapshot = cut_off  # type: ignore[method-assign] # a log that is away, made of one that is not
+        lost = await done(b, lost)
+        assert lost.error == INTERRUPTED
+        mended.set()
+        with trio.fail_after(5):
+            await unwound.wait()
+
+
 async def test_a_job_whose_work_can_be_done_again_is_taken(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
@@ -372,6 +405,35 @@ async def test_a_submission_that_is_cancelled_is_none_or_is_done(
         ]
 
 
+async def test_a_submission_that_is_repeated_before_it_arrived_is_one_job(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Cancelled on its way and made again, its work is done once."""
+    runs: list[str] = []
+
+    async def work(job: RunningJob) -> None:
+        runs.append(job.id)
+        await trio.sleep(5)
+
+    async with process(shared) as (a, wire):
+        append = wire.append
+
+        async def late(topic: str, entries: Any, **options: Any) -> Any:
+            if topic == "jobs/mine":
+                await trio.sleep(1)
+            return await append(topic, entries, **options)
+
+        wire.append = late  # type: ignore[method-assign] # a log that is slow, made of one that is not
+        with trio.move_on_after(0.5) as scope:
+            await a.submit(work, job_id="mine")
+        assert scope.cancelled_caught
+        job = await a.submit(work, job_id="mine")
+        assert (job.id, job.status) == ("mine", "pending")
+        assert (await done(a, job)).status == "succeeded"
+        await trio.sleep(20)
+        assert runs == ["mine"]
+
+
 async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
@@ -449,6 +511,27 @@ async def test_a_finished_job_is_forgotten_when_the_log_is_back(
         assert caplog.text.count("a finished job could not be forgotten") == 2
         assert await a.get(job.id) is None
         assert await a.list() == []
+
+
+async def test_a_runner_that_comes_late_does_not_forget_a_new_job_of_that_id(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Its clock is slow, and the job that it knows was forgotten by another before."""
+
+    def slow() -> datetime:
+        return datetime.now(UTC) - timedelta(seconds=30)
+
+    async with process(shared, keep_finished=60) as (a, _):
+        await done(a, await a.submit(nothing, job_id="mine"))
+        async with process(shared, keep_finished=60, clock=slow):
+            await trio.sleep(70)
+            assert await a.get("mine") is None
+            again = await a.submit(forever, job_id="mine")
+            await running(a, again)
+            await trio.sleep(60)
+            found = await a.get("mine")
+            assert found is not None
+            assert found.status == "running"
 
 
 async def test_a_list_that_cannot_be_written_harms_no_job(
