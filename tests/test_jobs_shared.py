@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,11 @@ from sselib import (
     open_topics,
 )
 from sselib.jobs import JOB
-from sselib.log import EntryId
+from sselib.log import EntryId, wall_clock_ms
 from sselib.log.redis import open_redis_log
 
 from .redis_servers import PROGRAMS, redis_server
-from .test_jobs import BATCH, STEPS, forever, nothing, seen
+from .test_jobs import BATCH, STEPS, by_trio, forever, nothing, seen
 from .test_log_contract import DistantLog
 
 LEASE = 15
@@ -519,9 +519,9 @@ async def test_a_runner_that_comes_late_does_not_forget_a_new_job_of_that_id(
     """Its clock is slow, and the job that it knows was forgotten by another before."""
 
     def slow() -> datetime:
-        return datetime.now(UTC) - timedelta(seconds=30)
+        return by_trio() - timedelta(seconds=30)
 
-    async with process(shared, keep_finished=60) as (a, _):
+    async with process(shared, keep_finished=60, clock=by_trio) as (a, _):
         await done(a, await a.submit(nothing, job_id="mine"))
         async with process(shared, keep_finished=60, clock=slow):
             await trio.sleep(70)
@@ -624,7 +624,7 @@ async def serve(path: str) -> None:
     async with (
         open_sqlite_log(path, synchronous="normal") as log,
         open_topics(log) as topics,
-        open_job_runner(topics, lease=3) as runner,
+        open_job_runner(topics, lease=1000) as runner,
     ):
         await runner.submit(work, job_id="one", details=1)
         await runner.submit(work, job_id="two", details=2)
@@ -635,6 +635,7 @@ async def serve(path: str) -> None:
 
 async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_path: Path) -> None:
     """Another one sees them run, cancels one of them, and ends the other when the first is dead."""
+    later = 0
     path = str(tmp_path / "log")
     command = [sys.executable, "-m", "tests.test_jobs_shared", path]
     async with trio.open_nursery() as nursery:
@@ -653,9 +654,11 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
             while not printed.endswith(b"\n"):
                 printed += await other.stdout.receive_some()
             async with (
-                open_sqlite_log(path, synchronous="normal") as log,
+                open_sqlite_log(
+                    path, synchronous="normal", clock=lambda: wall_clock_ms() + later
+                ) as log,
                 open_topics(log) as topics,
-                open_job_runner(topics, lease=3) as runner,
+                open_job_runner(topics, lease=1) as runner,
             ):
                 assert {job.id: job.status for job in await runner.list()} == {
                     "one": "running",
@@ -668,6 +671,7 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
                 assert one.status == "cancelled"
                 async with runner.channel("two").subscribe() as changes:
                     other.send_signal(signal.SIGKILL)
+                    later = 2_000_000  # so that the lease of who is dead has run out
                     events = [event async for event in changes]
                 assert events[-1].structure(JobChange).error == INTERRUPTED
                 two = await runner.get("two")

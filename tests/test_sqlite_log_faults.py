@@ -215,10 +215,10 @@ async def test_a_process_that_was_stopped_in_its_turn_holds_up_nobody_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Publishers are told, readers do not notice, and it goes on when the other does."""
-    monkeypatch.setattr(file, "PATIENCE", 0.05)
     async with open_sqlite_log(path) as log:
         await log.append("t", [entry("1")])
-        with file.turn(path):
+        with file.turn(path), monkeypatch.context() as patch:
+            patch.setattr(file, "PATIENCE", 0.05)
             with pytest.raises(LogUnavailable, match="another process"):
                 await log.append("t", [entry("2")])
             with pytest.raises(LogUnavailable, match="another process"):
