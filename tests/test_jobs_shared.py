@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ from sselib import (
     open_topics,
 )
 from sselib.jobs import JOB
-from sselib.log import EntryId
+from sselib.log import EntryId, wall_clock_ms
 from sselib.log.redis import open_redis_log
 
 from .redis_servers import PROGRAMS, redis_server
-from .test_jobs import BATCH, STEPS, forever, nothing, seen
+from .test_jobs import BATCH, STEPS, by_trio, forever, nothing, seen
 from .test_log_contract import DistantLog
 
 LEASE = 15
@@ -244,6 +245,38 @@ async def test_a_runner_that_was_taken_for_dead_gives_up_what_is_lost(
         assert found.status == "running"
 
 
+async def test_a_runner_that_did_not_hear_that_it_was_taken_for_dead_finds_out(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """It was cut off, and then its log failed, before it heard of it."""
+    unwound = trio.Event()
+
+    async def work(job: RunningJob) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            unwound.set()
+
+    async with process(shared) as (b, _), process(shared) as (a, wire):
+        lost = await a.submit(work)
+        await running(a, lost)
+        await wait_all_tasks_blocked()
+        snapshot = wire.snapshot
+
+        async def cut_off(topic: str) -> Any:
+            await mended.wait()
+            return await snapshot(topic)
+
+        mended = trio.Event()
+        wire.fails = 1
+        wire.snapshot = cut_off  # type: ignore[method-assign] # a log that is away, made of one that is not
+        lost = await done(b, lost)
+        assert lost.error == INTERRUPTED
+        mended.set()
+        with trio.fail_after(5):
+            await unwound.wait()
+
+
 async def test_a_job_whose_work_can_be_done_again_is_taken(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
@@ -372,6 +405,35 @@ async def test_a_submission_that_is_cancelled_is_none_or_is_done(
         ]
 
 
+async def test_a_submission_that_is_repeated_before_it_arrived_is_one_job(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Cancelled on its way and made again, its work is done once."""
+    runs: list[str] = []
+
+    async def work(job: RunningJob) -> None:
+        runs.append(job.id)
+        await trio.sleep(5)
+
+    async with process(shared) as (a, wire):
+        append = wire.append
+
+        async def late(topic: str, entries: Any, **options: Any) -> Any:
+            if topic == "jobs/mine":
+                await trio.sleep(1)
+            return await append(topic, entries, **options)
+
+        wire.append = late  # type: ignore[method-assign] # a log that is slow, made of one that is not
+        with trio.move_on_after(0.5) as scope:
+            await a.submit(work, job_id="mine")
+        assert scope.cancelled_caught
+        job = await a.submit(work, job_id="mine")
+        assert (job.id, job.status) == ("mine", "pending")
+        assert (await done(a, job)).status == "succeeded"
+        await trio.sleep(20)
+        assert runs == ["mine"]
+
+
 async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
@@ -449,6 +511,27 @@ async def test_a_finished_job_is_forgotten_when_the_log_is_back(
         assert caplog.text.count("a finished job could not be forgotten") == 2
         assert await a.get(job.id) is None
         assert await a.list() == []
+
+
+async def test_a_runner_that_comes_late_does_not_forget_a_new_job_of_that_id(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Its clock is slow, and the job that it knows was forgotten by another before."""
+
+    def slow() -> datetime:
+        return by_trio() - timedelta(seconds=30)
+
+    async with process(shared, keep_finished=60, clock=by_trio) as (a, _):
+        await done(a, await a.submit(nothing, job_id="mine"))
+        async with process(shared, keep_finished=60, clock=slow):
+            await trio.sleep(70)
+            assert await a.get("mine") is None
+            again = await a.submit(forever, job_id="mine")
+            await running(a, again)
+            await trio.sleep(60)
+            found = await a.get("mine")
+            assert found is not None
+            assert found.status == "running"
 
 
 async def test_a_list_that_cannot_be_written_harms_no_job(
@@ -541,7 +624,7 @@ async def serve(path: str) -> None:
     async with (
         open_sqlite_log(path, synchronous="normal") as log,
         open_topics(log) as topics,
-        open_job_runner(topics, lease=3) as runner,
+        open_job_runner(topics, lease=1000) as runner,
     ):
         await runner.submit(work, job_id="one", details=1)
         await runner.submit(work, job_id="two", details=2)
@@ -552,6 +635,7 @@ async def serve(path: str) -> None:
 
 async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_path: Path) -> None:
     """Another one sees them run, cancels one of them, and ends the other when the first is dead."""
+    later = 0
     path = str(tmp_path / "log")
     command = [sys.executable, "-m", "tests.test_jobs_shared", path]
     async with trio.open_nursery() as nursery:
@@ -570,9 +654,11 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
             while not printed.endswith(b"\n"):
                 printed += await other.stdout.receive_some()
             async with (
-                open_sqlite_log(path, synchronous="normal") as log,
+                open_sqlite_log(
+                    path, synchronous="normal", clock=lambda: wall_clock_ms() + later
+                ) as log,
                 open_topics(log) as topics,
-                open_job_runner(topics, lease=3) as runner,
+                open_job_runner(topics, lease=1) as runner,
             ):
                 assert {job.id: job.status for job in await runner.list()} == {
                     "one": "running",
@@ -585,6 +671,7 @@ async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_pat
                 assert one.status == "cancelled"
                 async with runner.channel("two").subscribe() as changes:
                     other.send_signal(signal.SIGKILL)
+                    later = 2_000_000  # so that the lease of who is dead has run out
                     events = [event async for event in changes]
                 assert events[-1].structure(JobChange).error == INTERRUPTED
                 two = await runner.get("two")

@@ -460,10 +460,11 @@ async def test_scripts_that_a_server_has_forgotten_are_loaded_again(server: Redi
 async def test_a_publisher_waits_no_longer_than_it_chose(program: str, tmp_path: Path) -> None:
     """A server that hangs: an error in time, and the append is repeated without doubling."""
     with redis_server(program, tmp_path) as server:
-        async with open_redis_log(server.url, patience=0.5) as log:
+        async with open_redis_log(server.url) as log:
             await log.append("t", [entry("1")])
             assert server.process is not None
             os.kill(server.process.pid, signal.SIGSTOP)
+            patience, log.patience = log.patience, 0.5
             changes: list[Callable[[], Any]] = [
                 lambda: log.append("t", [entry("2")], token="2"),
                 lambda: log.trim("t", Retention()),
@@ -473,6 +474,7 @@ async def test_a_publisher_waits_no_longer_than_it_chose(program: str, tmp_path:
                 with trio.fail_after(SOON), pytest.raises(LogUnavailable, match=r"within 0.5 s"):
                     await change()
             os.kill(server.process.pid, signal.SIGCONT)
+            log.patience = patience
             with trio.fail_after(SOON):
                 # Trimming and deleting may have been done; what was told is that nobody knows.
                 (id,) = await log.append("t", [entry("2")], token="2")
@@ -484,9 +486,10 @@ async def test_a_publisher_waits_no_longer_than_it_chose(program: str, tmp_path:
 async def test_a_reader_waits_for_a_server_that_comes_back(program: str, tmp_path: Path) -> None:
     """However long that takes: who reads has nothing to lose, and a cancel scope if it has."""
     with redis_server(program, tmp_path, *DURABLE) as server:
-        async with open_redis_log(server.url, patience=0.1) as log:
+        async with open_redis_log(server.url) as log:
             (id,) = await log.append("t", [entry("1")])
             server.kill()
+            log.patience = 0.1
             with pytest.raises(LogUnavailable, match=r"within 0.1 s"):
                 await log.append("t", [entry("2")])
             with trio.move_on_after(0.3) as scope:

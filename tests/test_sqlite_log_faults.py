@@ -215,10 +215,10 @@ async def test_a_process_that_was_stopped_in_its_turn_holds_up_nobody_for_ever(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Publishers are told, readers do not notice, and it goes on when the other does."""
-    monkeypatch.setattr(file, "PATIENCE", 0.05)
     async with open_sqlite_log(path) as log:
         await log.append("t", [entry("1")])
-        with file.turn(path):
+        with file.turn(path), monkeypatch.context() as patch:
+            patch.setattr(file, "PATIENCE", 0.05)
             with pytest.raises(LogUnavailable, match="another process"):
                 await log.append("t", [entry("2")])
             with pytest.raises(LogUnavailable, match="another process"):
@@ -303,3 +303,19 @@ async def test_a_file_that_is_damaged_is_refused_or_found_out(path: Path) -> Non
             await texts(log, "t")
         assert caught.value.reason == "corrupt"
         assert await log.topics() == ["t"]
+
+
+async def test_a_text_that_is_none_is_damage_like_any_other(path: Path) -> None:
+    """In what we have stored, and in what SQLite says of it."""
+    async with open_sqlite_log(path) as log:
+        await log.append("t", [entry("x", key="a key")])
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"a key", b"\xff key"))
+    async with open_sqlite_log(path) as log:
+        with pytest.raises(InvalidLog) as found:
+            await log.snapshot("t")
+    path.write_bytes(whole.replace(b"CREATE TABLE log", b"CREATE TABL\xff log"))
+    with pytest.raises(InvalidLog) as refused:
+        async with open_sqlite_log(path):
+            pass
+    assert found.value.reason == refused.value.reason == "corrupt"

@@ -130,9 +130,7 @@ class Crew:
         assert work is not None, "only what is to be run is put in line"
         try:
             with writer.scope:
-                await trio.lowlevel.checkpoint()
-                if not writer.is_created:
-                    await writer.create()
+                await writer.create()
                 if lifecycle.started is not None and writer.job.status == lifecycle.initial:
                     await writer.report(lifecycle.started, None, None)
                 writer.begun.set()

@@ -138,7 +138,7 @@ class JobRunner:
         """
         self._learn(kind)
         async with self._submitting:
-            existing = None if job_id is None else await self.get(job_id)
+            existing = None if job_id is None else await self._find(job_id)
             if existing is not None:
                 return existing
             parent_writer = self._parent(parent)
@@ -264,7 +264,7 @@ class JobRunner:
         while True:
             try:
                 async with self._members.listen() as events:
-                    await self._renew(gone="")  # Somebody may have gone before we listened.
+                    await self._renew(gone="")
                     await self._listen(events)
             except Exception:
                 # The log may be back before the lease runs out; and if not, the others see to it.
@@ -290,12 +290,15 @@ class JobRunner:
                 await self._renew(gone)
 
     async def _renew(self, gone: str | None) -> None:
-        """Say that we are there, and look after those who are not, of whom one just went."""
+        """Say that we are there, and look after those who are not, of whom one just went.
+
+        ``""``: before we listened anybody may have gone, and we have been taken for dead.
+        """
         known = await self._members.known()
         alive = await self._members.renew()
-        if gone == self.id:  # The others have taken us for dead.
+        if gone in {self.id, ""}:
             await self._give_up_what_is_lost()
-        elif gone is not None or known - alive:
+        if gone not in {self.id, None} or known - alive:
             await self._take_over()
         for runner in known - alive:
             await self._members.strike_off(runner)
@@ -352,7 +355,7 @@ class JobRunner:
             self._crew.stop(writer)
 
     async def _give_up_what_is_lost(self) -> None:  # noqa: ASYNC910 # it asks the log, if at all
-        for writer in list(self._crew.unfinished.values()):
+        for writer in [each for each in self._crew.unfinished.values() if each.is_created]:
             job = await self.get(writer.job.id)
             if job is None or job.finished or job.owner != self.id:
                 writer.is_lost = True
@@ -396,9 +399,19 @@ class JobRunner:
                 raise TooManyJobs(self._max_jobs)
             await self._finished.forget_next()
 
+    async def _find(self, job_id: str) -> Job | None:
+        """Return the job of an id, also if its submission was cancelled on the way to the log."""
+        writer = self._crew.unfinished.get(job_id)
+        if writer is not None:
+            with suppress(ChannelEnded):
+                await writer.create()
+        return await self.get(job_id)
+
     async def _forget(self, job_id: str) -> None:
-        await self._listing.drop(job_id)
-        await self._log.delete(self._topic(job_id))
+        job = await self.get(job_id)
+        if job is not None and job.finished:  # Else another runner has forgotten it before us.
+            await self._listing.drop(job_id)
+            await self._log.delete(self._topic(job_id))
 
     def _topic(self, job_id: str) -> str:
         return f"{self.name}/{job_id}"

@@ -177,6 +177,8 @@ class Writer:
     async def create(self) -> None:
         """Append the first changes, the record and the initial status; once, however often."""
         async with self._lock:
+            if self.is_created:
+                return
             created = _event(self._change("created", record=self.job))
             status = _event(self._change("status"))
             # What is remembered is what is stored, whatever becomes of the caller's objects.

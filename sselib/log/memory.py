@@ -77,7 +77,8 @@ class _Topic:
                 self.state[content.key] = entry
 
     def _supersede(self, entry: Entry) -> None:
-        # Before the floor nobody who can resume is owed it, and a gap is told anyway.
+        # Before the floor nobody who can resume is owed it, and a gap is told anyway. Who joined
+        # with the history, and has not come so far, is given what has superseded it.
         if not entry.content.coalesce and entry.id > self.floor:
             self._keep(entry)
 

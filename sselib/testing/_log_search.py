@@ -431,7 +431,9 @@ class Search:
         model = self.models[client.topic]
         assert client.subscription is not None
         texts = [model.text(id) for id in model.owed(client.base)]
-        still = {model.text(id) for id in model.owed()}
+        state = model.state()
+        # Of what is from before the floor, only what is in the state: the rest is not kept.
+        still = {model.text(id) for id in model.owed() if id > client.floor or id in state}
         first = client.first if client.head else [t for t in client.first if t in still]
         got = [text for text in client.got if text in {*first, *texts}]
         return got == first + texts and client.subscription.ended == (model.end is not None)

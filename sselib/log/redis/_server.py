@@ -8,7 +8,9 @@ per cents in user, password and path. Messages never show a password.
 from __future__ import annotations
 
 import re
+import socket
 import ssl
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -21,6 +23,11 @@ from ._wire import Lost, RedisRefused, ReplyError, Wire, is_of_the_moment
 
 _PORT: Final = 6379
 _VERSION: Final = 7
+
+# A lost connection is closed by a reset. What a server has not taken from it is sent again on the
+# next one, and is not to arrive on this one as well: it would be done twice if that is so late that
+# its token was forgotten.
+_DROP: Final = struct.pack("ii", 1, 0)  # to linger, and for no time
 
 
 @attrs.frozen(kw_only=True)
@@ -48,10 +55,19 @@ class Server:
         Raises:
             ValueError: It is none that this module's description allows.
         """
-        # None of the messages holds the URL, which may hold a password.
-        parts = urlsplit(url)
+
+        def wrong(rule: str, value: object) -> ValueError:
+            if "@" in url:  # Then a password may be in it anywhere.
+                return ValueError(f"{rule} (in a password, what is special is written with %)")
+            return ValueError(f"{rule}: {value!r}")
+
+        try:
+            parts = urlsplit(url)
+            port = parts.port or _PORT
+        except ValueError:
+            raise wrong("a URL must have a host, and a number for a port", url) from None
         if parts.scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError(f"a URL must begin with redis, rediss or unix://: {parts.scheme!r}")
+            raise wrong("a URL must begin with redis, rediss or unix://", parts.scheme)
         if ssl_context is not None and parts.scheme != "rediss":
             raise ValueError(f"an ssl_context needs a rediss:// URL, not {parts.scheme}://")
         query = parse_qs(parts.query, keep_blank_values=True)
@@ -59,9 +75,9 @@ class Server:
         if parts.scheme == "unix":
             number = query.pop("db", [""])[-1]
         if query or parts.fragment:
-            raise ValueError(f"a {parts.scheme}:// URL with unknown options: {sorted(query)}")
+            raise wrong("a URL with unknown options", [*query, parts.fragment])
         if number and re.fullmatch("[0-9]{1,4}", number, re.ASCII) is None:
-            raise ValueError(f"the database in a URL must be a number: {number!r}")
+            raise wrong("the database in a URL must be a number", number)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
         if user and not password:
             raise ValueError("a URL with a user must have a password: redis://user:password@host")
@@ -79,7 +95,6 @@ class Server:
             host = parts.hostname
             if not host:
                 raise ValueError(f"a {parts.scheme}:// URL must have a host")
-            port = parts.port or _PORT
             place = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}/{number or 0}"
             context = None
             if parts.scheme == "rediss":
@@ -87,6 +102,7 @@ class Server:
 
             async def open_stream() -> trio.abc.Stream:
                 stream = await trio.open_tcp_stream(host, port)
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP)
                 if context is None:
                     return stream
                 return trio.SSLStream(stream, context, server_hostname=host)
@@ -143,8 +159,8 @@ class Server:
         text = info.decode("utf-8", "replace") if isinstance(info, bytes) else ""
         says = dict(re.findall(r"^(\w+):(.*?)\r?$", text, re.ASCII | re.MULTILINE))
         version = says.get("redis_version", "")
-        major = version.partition(".")[0]
-        if not major.isdecimal() or int(major) < _VERSION:
+        major = re.match(r"\d{1,9}(?=\.)", version, re.ASCII)
+        if major is None or int(major[0]) < _VERSION:
             raise RedisRefused(self.place, f"VERSION {version!r}: Redis or Valkey >= 7.0 is needed")
         if says.get("cluster_enabled") == "1":
             raise RedisRefused(self.place, "CLUSTER mode: a log is on one server and its replicas")

@@ -115,7 +115,8 @@ class Wire:
                 self._reader.feed(data)
                 while (reply := self._reader.gets()) is not _MORE:
                     replies.append(reply)
-            except ProtocolError as error:
+            # A map may have a key that is none for a dict.
+            except (ProtocolError, TypeError) as error:
                 raise Lost(f"the server does not speak RESP: {error}") from error
             if replies:
                 self._unfinished = 0

@@ -45,8 +45,8 @@ APPLICATION_ID: Final = 0x7373656C  # "ssel"
 # Where Linux says which run of the machine this is.
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
-# How a file fails.
-FAILURES: Final = (sqlite3.Error, OSError)
+# How a file fails; the last: by a text that is none.
+FAILURES: Final = (sqlite3.Error, OSError, UnicodeDecodeError)
 
 # What of a topic an entry belongs to.
 HISTORY: Final = 0
@@ -102,7 +102,7 @@ def explained(path: Path, error: Exception) -> Exception:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest are details
     if code == sqlite3.SQLITE_NOTADB:
         return InvalidLog(str(path), "foreign", str(error))
-    if code == sqlite3.SQLITE_CORRUPT:
+    if code == sqlite3.SQLITE_CORRUPT or isinstance(error, UnicodeDecodeError):
         return InvalidLog(str(path), "corrupt", str(error))
     return LogUnavailable(str(path), str(error))
 
