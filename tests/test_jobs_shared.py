@@ -405,6 +405,37 @@ async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
             assert job.error == INTERRUPTED
 
 
+async def test_a_child_that_comes_late_holds_no_exit_up(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Its submission is cancelled when nothing is taken out of the line any more."""
+
+    async def parent(job: RunningJob) -> None:
+        with trio.move_on_after(1, shield=True):
+            await a.submit(nothing, parent=job.id, job_id="late")
+        await trio.sleep_forever()
+
+    async with process(shared, kinds=[BATCH, JOB]) as (b, _):
+        async with process(shared, kinds=[BATCH, JOB]) as (a, wire):
+            append = wire.append
+
+            async def late(topic: str, entries: Any, **options: Any) -> Any:
+                ids = await append(topic, entries, **options)
+                if topic == "jobs/late" and options.get("token") == "created":
+                    await trio.sleep(5)
+                return ids
+
+            wire.append = late  # type: ignore[method-assign] # a log that fails, made of one that does not
+            await a.submit(parent, kind=BATCH, job_id="parent")
+            await wait_all_tasks_blocked()
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at == 1
+        for job_id in ("parent", "late"):
+            job = await b.get(job_id)
+            assert job is not None
+            assert job.error == INTERRUPTED
+
+
 async def test_an_end_waits_for_its_log(
     shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
