@@ -56,7 +56,7 @@ from .inputs import (
     bounded,
     invalid,
 )
-from .openapi import DOCUMENT
+from .openapi import DOCUMENT, OPERATIONS
 from .operations import BATCH, CHUNK, KINDS, PARSE, SEVERAL, render, resource
 from .store import Project, Store, StoreFull
 from .work import Workshop
@@ -65,10 +65,6 @@ DEMO_KEY: Final = "dex_demo"
 DEMO_ACCOUNT: Final = "acct_demo"
 DEMO_PROJECT: Final = "proj_demo"
 
-OPERATIONS: Final = (
-    *("parse", "batch_parse", "extract", "research", "vector_store", "chunk", "summarization"),
-    *("create_index", "update_index"),
-)
 _MULTIPART_ROOM: Final = 64 * 1024  # for what is around the file in a form
 
 _PAGE: Final = Path(__file__).with_name("page")
