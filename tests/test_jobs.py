@@ -737,6 +737,7 @@ async def test_leaving_interrupts_what_is_unfinished(log: Any, how: str) -> None
 
     async def parent(job: RunningJob) -> None:
         await runner.submit(forever, parent=job.id, job_id="child")
+        await runner.submit(nothing, parent=job.id, job_id="child in line")
         await trio.sleep_forever()
 
     with trio.CancelScope() as scope:
@@ -748,7 +749,7 @@ async def test_leaving_interrupts_what_is_unfinished(log: Any, how: str) -> None
                 scope.cancel()
                 await trio.sleep_forever()
     async with running(log, kinds=[BATCH]) as runner:
-        for job_id in ("parent", "child", "in line"):
+        for job_id in ("parent", "child", "child in line", "in line"):
             job = await runner.get(job_id)
             assert job is not None
             assert job.status == "failed"

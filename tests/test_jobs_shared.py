@@ -307,6 +307,72 @@ async def test_a_job_whose_work_can_be_done_again_is_taken(
         assert [step.status for step in job.steps] == ["pending", "running", "succeeded"]
 
 
+async def test_children_go_with_their_parent(
+    shared: MemoryLog, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who takes a job has its children too, and knows of those that ended when nobody was told."""
+
+    async def child(job: RunningJob) -> str:
+        await trio.lowlevel.checkpoint()
+        return "again"
+
+    async def parent(job: RunningJob) -> list[str]:
+        owner = b if b.id == job.now.owner else c
+        for name in ("finished", "running", "new"):
+            made = await owner.submit(child, parent=job.id, job_id=name)
+            await owner.wait_finished(made.id)
+        return [f"{each.id} {each.status} {each.result}" for each in job.now.children.values()]
+
+    async def first(job: RunningJob) -> None:
+        await a.submit(forever, parent=job.id, job_id="running")
+        await running(a, job.now)
+        append = wire.append
+
+        async def refuse(topic: str, entries: Any, **options: Any) -> Any:
+            if topic == "jobs/parent":
+                raise OSError("the log is away")
+            return await append(topic, entries, **options)
+
+        wire.append = refuse  # type: ignore[method-assign] # a log that fails, made of one that does not
+        await a.submit(child, parent=job.id, job_id="finished")
+        await a.wait_finished("finished")
+        wire.is_cut = True
+        await trio.sleep_forever()
+
+    options: dict[str, Any] = {"again": {"batch": parent, "job": child}, "kinds": [BATCH, JOB]}
+    async with process(shared, **options) as (b, _), process(shared, **options) as (c, _):
+        async with process(shared, **options) as (a, wire):
+            job = await a.submit(first, kind=BATCH, job_id="parent")
+            job = await done(b, job)
+        assert sorted(job.result) == [
+            "finished succeeded again",
+            "new succeeded again",
+            "running succeeded again",
+        ]
+        assert job.owner in {b.id, c.id}
+        owners = {each.id: each.owner for each in await b.list()}
+        assert owners == dict.fromkeys(owners, job.owner) | {"finished": a.id}
+
+
+async def test_children_of_a_job_that_is_not_done_again_end_with_it(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Even if they could be done again: nobody waits for them."""
+
+    async def parent(job: RunningJob) -> None:
+        await a.submit(forever, parent=job.id, job_id="child")
+        wire.is_cut = True
+        await trio.sleep_forever()
+
+    options: dict[str, Any] = {"again": {"job": nothing}, "kinds": [BATCH, JOB]}
+    async with process(shared, **options) as (b, _), process(shared, **options) as (a, wire):
+        job = await done(b, await a.submit(parent, kind=BATCH))
+        assert job.error == INTERRUPTED
+        (child,) = job.children.values()
+        assert child.error == INTERRUPTED
+        assert await b.wait_finished("child") == await b.get("child")
+
+
 async def test_a_runner_that_is_left_gives_its_jobs_back(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
@@ -463,6 +529,37 @@ async def test_a_job_that_is_submitted_while_its_runner_is_left_is_interrupted(
             await trio.sleep(20)
             assert refused == [trio.ClosedResourceError]
             job = await runner.get("late")
+            assert job is not None
+            assert job.error == INTERRUPTED
+
+
+async def test_a_child_that_comes_late_holds_no_exit_up(
+    shared: MemoryLog, autojump_clock: MockClock
+) -> None:
+    """Its submission is cancelled when nothing is taken out of the line any more."""
+
+    async def parent(job: RunningJob) -> None:
+        with trio.move_on_after(1, shield=True):
+            await a.submit(nothing, parent=job.id, job_id="late")
+        await trio.sleep_forever()
+
+    async with process(shared, kinds=[BATCH, JOB]) as (b, _):
+        async with process(shared, kinds=[BATCH, JOB]) as (a, wire):
+            append = wire.append
+
+            async def late(topic: str, entries: Any, **options: Any) -> Any:
+                ids = await append(topic, entries, **options)
+                if topic == "jobs/late" and options.get("token") == "created":
+                    await trio.sleep(5)
+                return ids
+
+            wire.append = late  # type: ignore[method-assign] # a log that fails, made of one that does not
+            await a.submit(parent, kind=BATCH, job_id="parent")
+            await wait_all_tasks_blocked()
+            left_at = trio.current_time()
+        assert trio.current_time() - left_at == 1
+        for job_id in ("parent", "late"):
+            job = await b.get(job_id)
             assert job is not None
             assert job.error == INTERRUPTED
 

@@ -32,6 +32,8 @@ from sselib import (
     JobKind,
     JobRunner,
     MemoryLog,
+    Outcome,
+    RunningJob,
     StreamPolicy,
     TooManyJobs,
     open_job_runner,
@@ -54,7 +56,7 @@ from .inputs import (
     bounded,
     invalid,
 )
-from .openapi import DOCUMENT
+from .openapi import DOCUMENT, OPERATIONS
 from .operations import BATCH, CHUNK, KINDS, PARSE, SEVERAL, render, resource
 from .store import Project, Store, StoreFull
 from .work import Workshop
@@ -63,10 +65,6 @@ DEMO_KEY: Final = "dex_demo"
 DEMO_ACCOUNT: Final = "acct_demo"
 DEMO_PROJECT: Final = "proj_demo"
 
-OPERATIONS: Final = (
-    *("parse", "batch_parse", "extract", "research", "vector_store", "chunk", "summarization"),
-    *("create_index", "update_index"),
-)
 _MULTIPART_ROOM: Final = 64 * 1024  # for what is around the file in a form
 
 _PAGE: Final = Path(__file__).with_name("page")
@@ -88,34 +86,55 @@ async def open_app(
     Args:
         log: Where the jobs are kept; in memory by default.
         data: The directory for files and results, which processes that share a log share as
-            well. ``None``: one that lasts as long as the application.
+            well. So what the jobs of a process were about is there when that is gone, and they
+            are done again. ``None``: one that lasts as long as the application.
         accounts: The accounts that each API key may select. ``None``: the demo's.
         capacity: The most documents to parse at a time.
 
-    Cancellation: jobs that run are interrupted.
+    Cancellation: jobs that run are interrupted, or with ``data`` left to be done again.
     """
     if accounts is None:
         accounts = {DEMO_KEY: {DEMO_ACCOUNT}}
     with tempfile.TemporaryDirectory(prefix="dex-") as temporary:
         store = Store(Path(temporary) if data is None else data)
         await store.add_project("Demo", DEMO_ACCOUNT, id=DEMO_PROJECT)
+        workshop = Workshop(store)
+
+        async def parse_all(job: RunningJob) -> Outcome:
+            return await workshop.parse_all(job, runner)
+
+        work = {
+            PARSE.name: workshop.parse,
+            CHUNK.name: workshop.rechunk,
+            BATCH.name: parse_all,
+        }
         async with (
             open_topics(MemoryLog() if log is None else log) as topics,
-            open_job_runner(topics, name="dex", kinds=KINDS, capacity=capacity) as runner,
+            open_job_runner(
+                topics,
+                name="dex",
+                kinds=KINDS,
+                capacity=capacity,
+                again=None if data is None else work,
+            ) as runner,
         ):
-            yield Api(runner, store, accounts).app()
+            yield Api(runner, store, accounts, work).app()
 
 
 class Api:
     """The requests of the API, each a method."""
 
     def __init__(
-        self, runner: JobRunner, store: Store, accounts: Mapping[str, Collection[str]]
+        self,
+        runner: JobRunner,
+        store: Store,
+        accounts: Mapping[str, Collection[str]],
+        work: Mapping[str, Work],
     ) -> None:
         self._runner = runner
         self._store = store
         self._accounts = accounts
-        self._work = Workshop(runner, store)
+        self._work = work
 
     def app(self) -> ASGIApp:
         """Return the ASGI application."""
@@ -232,7 +251,6 @@ class Api:
         return await self._start(
             request,
             project,
-            self._work.parse,
             PARSE,
             new.parameters,
             source_id=new.source_document_id,
@@ -245,7 +263,6 @@ class Api:
         return await self._start(
             request,
             project,
-            self._work.parse_all,
             BATCH,
             new.parameters,
             source_ids=new.source_document_ids,
@@ -258,7 +275,6 @@ class Api:
         return await self._start(
             request,
             project,
-            self._work.rechunk,
             CHUNK,
             new,
             source_id=result["source_document_id"],
@@ -269,13 +285,12 @@ class Api:
         self,
         request: Request,
         project: Project,
-        work: Work,
         kind: JobKind,
         parameters: ParseParameters | NewChunks,
         **about: Any,
     ) -> JSONResponse:
         job = await self._runner.submit(
-            work,
+            self._work[kind.name],
             kind=kind,
             job_id=f"job_{secrets.token_hex(12)}",
             details={

@@ -88,7 +88,7 @@ _ERRORS: Final = {
     422: "Validation Error",
     507: "Insufficient Storage",
 }
-_OPERATIONS: Final = [
+OPERATIONS: Final = [
     *("parse", "batch_parse", "extract", "research", "vector_store", "chunk", "summarization"),
     *("create_index", "update_index"),
 ]
@@ -199,7 +199,7 @@ _SCHEMAS: Final = {
         *("id", "project_id", "operation", "status", "created_at"),
         id=_STRING | {"description": "ID of the entity"},
         project_id=_STRING | {"description": "ID of the project"},
-        operation={"enum": _OPERATIONS, "description": "Operation type (e.g., 'parse')"},
+        operation={"enum": OPERATIONS, "description": "Operation type (e.g., 'parse')"},
         status={"enum": _STATUSES, "description": "Current job status"},
         created_at=_TIME | {"description": "When the job was created"},
         object={"const": "job", "default": "job"},
@@ -364,7 +364,7 @@ _PATHS: Final[dict[str, Any]] = {
                     for end in ("start", "end")
                 ),
                 _query("status", _list_of({"enum": _STATUSES})),
-                _query("operation", _list_of({"enum": _OPERATIONS})),
+                _query("operation", _list_of({"enum": OPERATIONS})),
                 _query(
                     "page_size", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}
                 ),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sselib import Job, JobChange, JobKind, Lifecycle, ServerSentEvent
+from sselib.jobs import ChildJob
 
 from .spans import close_open, history, timestamp
 
@@ -99,6 +100,12 @@ def resource(job: Job) -> dict[str, Any]:
     }
 
 
+def children(job: Job) -> list[ChildJob]:
+    """Return the children of a batch, in the order of its documents."""
+    order = {source_id: place for place, source_id in enumerate(job.details["source_ids"])}
+    return sorted(job.children.values(), key=lambda child: order[child.details["source_id"]])
+
+
 def _children(job: Job) -> list[dict[str, Any]]:
     return [
         {
@@ -108,5 +115,5 @@ def _children(job: Job) -> list[dict[str, Any]]:
             "parse_result_id": (child.result or {}).get("parse_result_id"),
             "error": None if child.error is None else child.error.message,
         }
-        for child in job.children.values()
+        for child in children(job)
     ]

@@ -4,6 +4,9 @@ A span is a part of its job, by its id, and clients put each one that they are s
 the one of that id. It is opened by the stage it stands for, and closed when that has succeeded.
 Whatever is open when the job ends was cut off by its end, and is closed by it: see
 :func:`close_open`. So a span that is open in a finished job cannot be.
+
+A job whose process is gone is done again under the same root. The stages of the first attempt stay
+in the trace, and those that it left open are closed as errors.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from typing import Any, Final
 
 import attrs
 
-from sselib import Job, RunningJob
+from sselib import Job, JobFailed, RunningJob
+
+MAX_ATTEMPTS: Final = 3  # It may be the document that takes the processes with it.
 
 _STATUS: Final = {"failed": "ERROR", "cancelled": "CANCELED"}
 
@@ -46,8 +51,12 @@ class Tracer:
 
     @asynccontextmanager
     async def root(self, **given: Any) -> AsyncIterator[Span]:
-        """Open the root. It is closed by the end of the job."""
+        """Open the root, unless an earlier attempt has. It is closed by the end of the job."""
         details = self._job.details
+        before = self._job.now.parts.get(details["span_id"])
+        if before is not None:
+            yield Span(**before)
+            return
         span = Span(
             id=details["span_id"],
             trace_id=details["correlation_id"],
@@ -58,6 +67,32 @@ class Tracer:
         )
         await self.show(span)
         yield span
+
+    @asynccontextmanager
+    async def attempt(self, **given: Any) -> AsyncIterator[Span]:
+        """Open the root for stages, and close those that an earlier attempt has left open.
+
+        Raises:
+            JobFailed: There were as many attempts as there may be.
+        """
+        is_first = self._job.details["span_id"] not in self._job.now.parts
+        async with self.root(**given) as root:
+            if not is_first:
+                await self._begin_again(root)
+            yield root
+
+    async def _begin_again(self, root: Span) -> None:
+        before = 1 if root.metadata is None else root.metadata["attempt"]
+        root.metadata = {"attempt": before + 1}
+        await self.show(root)
+        for span in [Span(**part) for part in self._job.now.parts.values()]:
+            if span.id != root.id and span.end_timestamp is None:
+                span.end_timestamp = now()
+                span.status = "ERROR"
+                span.output = {"error": "interrupted"}
+                await self.show(span)
+        if before == MAX_ATTEMPTS:
+            raise JobFailed(f"interrupted {before} times, and given up", code="interrupted")
 
     @asynccontextmanager
     async def stage(self, name: str, parent: Span, **given: Any) -> AsyncIterator[Span]:

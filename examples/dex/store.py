@@ -9,6 +9,7 @@ file in.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -124,8 +125,9 @@ class Store:
         return await trio.to_thread.run_sync(self._path(file.project_id, file.id).read_bytes)
 
     async def add_result(self, project_id: str, source_id: str, result: dict[str, Any]) -> str:
-        """Keep a parse result, in the place of the oldest if there are too many; return its id."""
-        id = _new_id("pres")
+        """Keep a job's parse result, and return its id; the oldest makes room if there are many."""
+        # Of the job, so that what is done twice is kept once.
+        id = f"pres_{hashlib.sha256(result['job_id'].encode()).hexdigest()[:24]}"
         shown = {"id": id, "project_id": project_id, "source_document_id": source_id, **result}
         await trio.to_thread.run_sync(self._add_result, self._path(project_id, id), shown)
         return id
@@ -176,10 +178,11 @@ class Store:
         return _read(self._path(project_id, id, ".json")) if _is_id(id, "pres") else None
 
     def _add_result(self, path: Path, result: dict[str, Any]) -> None:
-        results = sorted(path.parent.glob("pres_*.json"), key=os.path.getmtime)
+        path = path.with_suffix(".json")
+        results = sorted(set(path.parent.glob("pres_*.json")) - {path}, key=os.path.getmtime)
         for old in results[: max(0, len(results) + 1 - MAX_FILES)]:
             old.unlink(missing_ok=True)
-        _write(path.with_suffix(".json"), result)
+        _write(path, result)
 
     def _path(self, project_id: str, *rest: str) -> Path:
         return self._directory / project_id / "".join(rest)

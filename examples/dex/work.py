@@ -16,7 +16,7 @@ import trio
 from sselib import JobChange, JobFailed, JobRunner, Outcome, RunningJob
 
 from .chunking import TOKENIZER, ChunkingOptions, cut, json_of
-from .operations import PARSE, progress
+from .operations import PARSE, children, progress
 from .parsing import Block, detect_format, parse_section, read_sections
 from .spans import Span, Tracer, now
 from .store import Store
@@ -27,16 +27,19 @@ _PARSED: Final = 0.8  # of a job's progress, when its sections are parsed
 
 @attrs.frozen
 class Workshop:
-    """The work of the jobs of one server."""
+    """The work of the jobs, over what is in the store.
 
-    runner: JobRunner
+    All of it can be done again. What was kept by an attempt whose process is gone is kept in the
+    same place by the next.
+    """
+
     store: Store
 
     async def parse(self, job: RunningJob) -> dict[str, str]:
         """Read a document, cut it into blocks and chunks, and keep the result."""
         details, tracer = job.details, Tracer(job)
         source_id = details["source_id"]
-        async with tracer.root(source_document_id=source_id) as root:
+        async with tracer.attempt(source_document_id=source_id) as root:
             async with tracer.stage("load_document", root) as stage:
                 file = await self.store.file(details["project_id"], source_id)
                 if file is None:
@@ -60,7 +63,7 @@ class Workshop:
     async def rechunk(self, job: RunningJob) -> dict[str, str]:
         """Cut what was parsed into other chunks, and keep that as another result."""
         details, tracer = job.details, Tracer(job)
-        async with tracer.root(parse_result_id=details["parse_result_id"]) as root:
+        async with tracer.attempt(parse_result_id=details["parse_result_id"]) as root:
             async with tracer.stage("load_result", root) as stage:
                 kept = await self.store.read_result(
                     details["project_id"], details["parse_result_id"]
@@ -72,19 +75,24 @@ class Workshop:
             document = {name: old[name] for name in ("object", "format", "blocks")}
             return await self._chunked(job, tracer, root, document | {"job_id": job.id})
 
-    async def parse_all(self, job: RunningJob) -> Outcome:
-        """Have each document of a batch parsed by a job of its own, and show their spans."""
+    async def parse_all(self, job: RunningJob, runner: JobRunner) -> Outcome:
+        """Have each document of a batch parsed by a job of its own, and show their spans.
+
+        The jobs that an earlier attempt has submitted go on.
+        """
         details, tracer = job.details, Tracer(job)
         async with tracer.root(source_document_ids=details["source_ids"]) as root:
 
             async def follow(child_id: str) -> None:
-                await self._show_spans(child_id, job)
-                root.metadata = progress(job.now)
-                await tracer.show(root, coalesce=True)
+                await self._show_spans(runner, child_id, job)
+                counters = progress(job.now)
+                if root.metadata != counters:
+                    root.metadata = counters
+                    await tracer.show(root, coalesce=True)
 
             async with trio.open_nursery() as nursery:
                 for number, source_id in enumerate(details["source_ids"]):
-                    child = await self.runner.submit(
+                    child = await runner.submit(
                         self.parse,
                         kind=PARSE,
                         job_id=f"{job.id}-{number}",
@@ -97,17 +105,17 @@ class Workshop:
                         },
                     )
                     nursery.start_soon(follow, child.id)
-        children = job.now.children.values()
-        statuses = Counter(child.status for child in children)
+        made = children(job.now)
+        statuses = Counter(child.status for child in made)
         if not statuses["succeeded"]:
-            raise JobFailed(f"none of {len(children)} documents could be parsed", code="batch")
+            raise JobFailed(f"none of {len(made)} documents could be parsed", code="batch")
         return Outcome(
             {
                 "parse_result_ids": [
-                    child.result["parse_result_id"] for child in children if child.result
+                    child.result["parse_result_id"] for child in made if child.result
                 ]
             },
-            status="succeeded" if statuses["succeeded"] == len(children) else "partially_succeeded",
+            status="succeeded" if statuses["succeeded"] == len(made) else "partially_succeeded",
         )
 
     async def read_blocks(
@@ -148,11 +156,10 @@ class Workshop:
             stage.output = {"parse_result_id": id}
         return {"parse_result_id": id}
 
-    async def _show_spans(self, child_id: str, job: RunningJob) -> None:
+    async def _show_spans(self, runner: JobRunner, child_id: str, job: RunningJob) -> None:
         """Have a job show the spans of its child as they come, to the child's end."""
-        async with self.runner.channel(child_id).subscribe() as changes:
+        async with runner.channel(child_id).subscribe() as changes:
             async for event in changes:
                 change = event.structure(JobChange)
-                if change.what == "part":
-                    assert change.part is not None
+                if change.part is not None and change.value != job.now.parts.get(change.part):
                     await job.update(change.part, change.value)

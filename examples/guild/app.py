@@ -44,7 +44,6 @@ from .projects import (
     events_of,
     project_id,
     project_of,
-    site_mark,
     site_slug,
     state_of,
     summary_of,
@@ -156,7 +155,7 @@ class Api:
         key = read_key(request)
         title, brief = await read_submission(request)
         id = project_id(account, secrets.token_hex() if key is None else key)
-        slug = site_slug(title, id)
+        slug = site_slug(title)
         work = partial(
             build_site, brief=brief, title=title, site=self.sites / slug, scratch=self.scratch
         )
@@ -272,8 +271,8 @@ async def sweep(runner: JobRunner, sites: Path, scratch: Path) -> None:
     """
     # In this order: whatever is found on disk had its project before.
     found = await trio.to_thread.run_sync(os.listdir, sites)
-    marks = {site_mark(job.id) for job in await runner.list()}
-    gone = [sites / name for name in found if name.rpartition("-")[2] not in marks]
+    slugs = {job.details["slug"] for job in await runner.list()}
+    gone = [sites / name for name in found if name not in slugs]
     await trio.to_thread.run_sync(_remove, gone, scratch)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 import unicodedata
 from collections.abc import Iterator
 from functools import partial
@@ -148,19 +149,15 @@ def project_of(job: Job, base: str) -> dict[str, Any]:
 
 def project_id(account: str, idempotency_key: str) -> str:
     """Return the id of the project that this account submits with this key."""
-    return f"prj_{_digest(f'{account}:{idempotency_key}')}"
+    what = f"{account}\n{idempotency_key}"  # A key is a header's, and has but one line.
+    return f"prj_{_digest(what)}"
 
 
-def site_slug(title: str, project: str) -> str:
-    """Return a project's name in the URL of its site: readable, and nobody else's."""
+def site_slug(title: str) -> str:
+    """Return a name for the URL of a project's site: readable, and not to be guessed."""
     plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
     words = re.sub(r"[^a-z0-9]+", "-", plain)[:40].strip("-") or "site"
-    return f"{words}-{site_mark(project)}"
-
-
-def site_mark(project: str) -> str:
-    """Return what the slug of a project's site ends in."""
-    return _digest(f"{project}:site")
+    return f"{words}-{secrets.token_hex(8)}"
 
 
 def _task_status(job: Job, task: str) -> str:

@@ -82,18 +82,20 @@ class Crew:
         """Begin jobs in the order in which they came, until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                while True:
-                    self._work_to_do = trio.Event()
-                    for writer in self._ready():
-                        nursery.start_soon(self._run, writer)
-                        await writer.begun.wait()
-                    await self._work_to_do.wait()
+                try:
+                    while True:
+                        self._work_to_do = trio.Event()
+                        for writer in self._ready():
+                            nursery.start_soon(self._run, writer)
+                            await writer.begun.wait()
+                        await self._work_to_do.wait()
+                finally:
+                    self.is_closed = True
+                    # Their parents wait for it.
+                    await self._end_those_in_line()  # noqa: ASYNC102 # it has shields of its own
         finally:
-            self.is_closed = True
-            for writer in list(self._in_line.values()):
-                with trio.move_on_after(self.patience(), shield=True) as scope:
-                    await self._end(writer, interrupted(writer))
-                self.is_silent |= scope.cancelled_caught
+            # As far as they came late.
+            await self._end_those_in_line()  # noqa: ASYNC102 # as above
 
     def patience(self) -> float:
         """Return how many seconds last words may take."""
@@ -157,6 +159,8 @@ class Crew:
         while writer.children:
             child = next(iter(writer.children.values()))
             self.stop(child)
+            if self.is_closed and self.is_in_line(child.job.id) and not child.is_ending:
+                await self._end(child, interrupted(child))  # Nobody else does, if it came late.
             await child.over.wait()
         is_given_back = ending.error is _INTERRUPTED and writer.kind.name in self._given_back
         if not (is_given_back or writer.is_lost):
@@ -168,6 +172,13 @@ class Crew:
             del writer.parent.children[writer.job.id]
         del self.unfinished[writer.job.id]
         self._in_line.pop(writer.job.id, None)
+
+    async def _end_those_in_line(self) -> None:  # noqa: ASYNC910 # there may be none
+        for writer in list(self._in_line.values()):
+            if not writer.is_ending:
+                with trio.move_on_after(self.patience(), shield=True) as scope:
+                    await self._end(writer, interrupted(writer))
+                self.is_silent |= scope.cancelled_caught
 
     async def _append_end(self, writer: Writer, ending: Ending) -> None:  # noqa: ASYNC910 # as above
         is_bare = False

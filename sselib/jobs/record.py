@@ -80,6 +80,18 @@ class ChildJob:
     result: Any = None
     error: JobError | None = None
 
+    @classmethod
+    def of(cls, job: Job) -> ChildJob:
+        """Return what a parent is to know of a job."""
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            status=job.status,
+            details=job.details,
+            result=job.result,
+            error=job.error,
+        )
+
 
 @attrs.frozen(kw_only=True)
 class Job:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -32,7 +33,7 @@ from .crew import RETRY, Crew, check_cancellable, interrupted
 from .kinds import JOB, JobKind
 from .listing import Listing, brief
 from .members import DEFAULT_LEASE, RENEWALS, Members
-from .record import INTERNAL, Job, JobChange, Step, fold
+from .record import INTERNAL, ChildJob, Job, JobChange, Step, fold
 from .retention import Finished
 from .running import Work, Writer
 
@@ -328,31 +329,59 @@ class JobRunner:
                 await self._listing.put(job)
         for job_id in listed:
             await self._listing.drop(job_id)
+        await self._see_to(orphans, jobs, others=alive - {self.id})
+
+    async def _see_to(  # noqa: ASYNC910 # there may be none
+        self, orphans: Mapping[str, Writer], jobs: Sequence[Job], *, others: set[str]
+    ) -> None:
+        """Take the jobs whose runners are gone, or end them. Children go with their parents."""
         by_age = sorted(orphans.values(), key=lambda writer: writer.job.created_at)
-        for writer in by_age:  # Parents come before their children,
-            writer.parent = orphans.get(writer.job.parent or "")
-            await self._take(writer)
+        children: dict[str | None, list[Job]] = defaultdict(list)
+        for job in jobs:
+            children[job.parent].append(job)
+        elsewhere = {job.id for job in jobs if job.owner in others and not job.finished}
+        for writer in by_age:  # Parents are taken before their children,
+            job, parent = writer.job, writer.job.parent
+            if parent in elsewhere:
+                elsewhere.add(job.id)
+                continue
+            if parent is not None:
+                writer.parent = orphans.get(parent) or self._crew.unfinished.get(parent)
+            has_its_parent = writer.parent is not None and writer.parent.work is not None
+            may_go_on = parent is None or has_its_parent
+            if may_go_on and not await self._take(writer, children[job.id]):
+                elsewhere.add(job.id)
         for writer in reversed(by_age):  # and end after them.
-            if writer.work is None:
+            if writer.work is None and writer.job.id not in elsewhere:
                 with suppress(ChannelEnded):
                     await writer.end(interrupted(writer))
                 self._finished.remember(writer.job)
 
-    async def _take(self, writer: Writer) -> None:  # noqa: ASYNC910 # it asks the log, if at all
-        """Take a job that its runner has left, if its work can be done again."""
-        writer.work = self._again.get(writer.kind.name)
-        if writer.work is None:
-            return  # noqa: ASYNC910 # as above
+    async def _take(self, writer: Writer, children: Iterable[Job]) -> bool:  # noqa: ASYNC910 # it asks the log, if at all
+        """Take a job that its runner has left, if its work can be done again.
+
+        Returns:
+            Whether it is ours: taken, or to be ended. If not, another runner was quicker.
+        """
+        work = self._again.get(writer.kind.name)
+        if work is None:
+            return True  # noqa: ASYNC910 # as above
         with suppress(ChannelEnded):
             await writer.tell("taken", owner=self.id)
         job = await self.get(writer.job.id)
         if job is None or job.finished or job.owner != self.id:
-            return  # Another runner was quicker.
+            return False
+        writer.work = work
         writer.job = job
         writer.is_created = True
+        with suppress(ChannelEnded):
+            for child in map(ChildJob.of, children):  # It may not have been told of their ends.
+                if child != job.children.get(child.id):
+                    await writer.change("child", child=child)
         self._crew.put_in_line(writer)
         if job.is_to_be_cancelled:
             self._crew.stop(writer)
+        return True
 
     async def _give_up_what_is_lost(self) -> None:  # noqa: ASYNC910 # it asks the log, if at all
         for writer in [each for each in self._crew.unfinished.values() if each.is_created]:

@@ -340,15 +340,7 @@ class Writer:
         try:
             await self.enlist(job)
             if self.parent is not None:
-                child = ChildJob(
-                    id=job.id,
-                    kind=job.kind,
-                    status=job.status,
-                    details=job.details,
-                    result=job.result,
-                    error=job.error,
-                )
-                await self.parent.change("child", child=child)
+                await self.parent.change("child", child=ChildJob.of(job))
         except ChannelEnded:
             pass  # The parent is over, and this does not count any more.
         except Exception:

@@ -143,12 +143,12 @@ def form(name: str, data: bytes, field: str = "file") -> dict[str, Any]:
     }
 
 
-@attrs.frozen
+@attrs.define
 class Gate:
     """Holds up the work of jobs before it parses anything.
 
     Attributes:
-        reached: A job has come to it.
+        reached: A job has come to it, since this was set.
         open: Lets them through.
     """
 

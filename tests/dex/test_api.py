@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from examples.dex import app as app_module
 from examples.dex import inputs, store
 from examples.dex.app import open_app
 from examples.dex.openapi import DOCUMENT
+from examples.dex.work import Workshop
 from sselib import MemoryLog, open_sqlite_log
 from sselib.testing import open_stream
 
-from .conftest import DEMO, OTHER, Client, Gate, client_of, form
+from .conftest import DEMO, OTHER, Client, Gate, client_of, form, read
 
 MARKDOWN = "# One\ntext\n\n# Two\nmore text\n"
 
@@ -73,6 +75,10 @@ async def test_what_is_anothers_does_not_exist() -> None:
             assert (await who.ask("GET", f"{project}/parse/{result}")).status == 404
             start = {"source_document_id": job["source_id"], "parameters": {}}
             assert (await who.ask("POST", f"{project}/parse", start)).status == 404
+        for project in (other, mine):
+            who = stranger if project is other else client
+            jobs = await who.get(f"/v1/projects/{project['id']}/jobs")
+            assert (jobs["items"], jobs["total_count"]) == ([], 0)
         names = [each["name"] for each in (await stranger.get("/v1/projects"))["items"]]
         assert names == ["Other"]
         assert (await client.get("/v1/projects"))["total_count"] == 2
@@ -365,6 +371,29 @@ async def test_a_document_that_cannot_be_parsed_fails_its_job(
         assert error in job["error"]
 
 
+async def test_what_is_no_fault_of_a_document_is_told_without_details(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Work that raises something fails its job; clients read "internal error", the log the rest."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Workshop, "read_blocks", broken)
+    async with client_of() as client:
+        job = await client.parse("a.md", MARKDOWN)
+        events = await client.follow(job)
+        assert events[-2:] == [
+            ("job_status", {"job_id": job["id"], "status": "failed", "error": "internal error"}),
+            ("done", {"job_id": job["id"], "status": "failed"}),
+        ]
+        job = await client.get(f"/jobs/{job['id']}")
+        assert job["error"] == "internal error"
+        assert job["history"][-1]["status"] == "error"
+        assert "a secret" in caplog.text
+        assert "a secret" not in str([events, job])
+
+
 async def test_a_batch_counts_its_documents() -> None:
     """Each has a job of its own; what came of it is in the counters of the batch."""
     async with client_of(capacity=1) as client:
@@ -474,8 +503,17 @@ async def test_a_job_is_cancelled(gate: Gate) -> None:
         running = await client.parse("a.txt", b"a")
         pending = await client.parse("a.txt", b"a")
         await gate.reached.wait()
-        answer = await client.ask("POST", f"/jobs/{pending['id']}/cancel")
-        assert (answer.status, answer.value["status"]) == (200, "cancelled")
+        async with client.updates(pending) as stream:
+            told = [read(await stream.receive())]
+            answer = await client.ask("POST", f"/jobs/{pending['id']}/cancel")
+            assert (answer.status, answer.value["status"]) == (200, "cancelled")
+            told += [read(event) async for event in stream]
+        about = {"job_id": pending["id"], "status": "cancelled"}
+        assert told == [
+            ("job_status", {"job_id": pending["id"], "status": "pending"}),
+            ("job_status", about),
+            ("done", about),
+        ]
         answer = await client.ask("POST", f"/jobs/{running['id']}/cancel")
         assert (answer.status, answer.value["status"]) == (202, "running")
         events = await client.follow(running)
@@ -590,8 +628,10 @@ async def test_an_id_is_never_a_path(id: str, tmp_path: Path) -> None:
     async with client_of(data=tmp_path / "data") as client:
         for path in (f"/v1/projects/{id}", f"/parse/{id}", f"/parse/pres_{id}"):
             assert (await client.ask("GET", path)).status == 404
-        start = {"source_document_id": f"file_{id}/../project", "parameters": {}}
-        assert (await client.ask("POST", "/parse", start)).status == 404
+        file = await client.upload("a.txt", b"a")
+        for source_id in (f"file_{id}/../project", f"{file}/../project", f"{file}\0"):
+            start = {"source_document_id": source_id, "parameters": {}}
+            assert (await client.ask("POST", "/parse", start)).status == 404
 
 
 async def test_there_are_no_more_projects_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -614,48 +654,57 @@ async def test_it_can_be_mounted_below_a_path() -> None:
         await response.read_body()
 
 
-def test_the_description_is_the_documented_one() -> None:
-    """What clients are generated from: names, tags, keys, and the two documented operations."""
-    info = DOCUMENT["info"]
-    assert (DOCUMENT["openapi"], info["title"], info["version"]) == (
-        "3.1.0",
-        "Document Understanding API",
-        "0.4.5",
-    )
-    assert DOCUMENT["servers"] == []
-    tags = [tag["name"] for tag in DOCUMENT["tags"]]
-    assert tags == ["Projects", "Files", "Parse", "Vector Stores", "Extract", "Research", "Jobs"]
-    assert DOCUMENT["security"] == [{"ApiKey": [], "AccountId": []}]  # both, not either
-    keys = DOCUMENT["components"]["securitySchemes"]
-    assert {name: (key["in"], key["name"]) for name, key in keys.items()} == {
-        "ApiKey": ("header", "x-api-key"),
-        "AccountId": ("header", "x-selected-account-id"),
-    }
+def test_the_description_contains_what_is_published() -> None:
+    """Of the stream, word for word; but it says more of it, and of what content it really is."""
+    published = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+    for part in ("openapi", "info", "servers", "security", "tags"):
+        assert DOCUMENT[part] == published[part]
+    for kind, components in published["components"].items():
+        for name, component in components.items():
+            described = DOCUMENT["components"][kind][name]
+            assert described | component == described
+    ((path, item),) = published["paths"].items()
+    operation, described = item["get"], DOCUMENT["paths"][path]["get"]
+    assert described["description"].startswith(operation.pop("description"))
+    assert DOCUMENT["paths"][path]["parameters"] == operation.pop("parameters")
+    responses = operation.pop("responses")
+    assert responses["200"].pop("content") == {"application/json": {"schema": {}}}
+    assert set(described["responses"]["200"]["content"]) == {"text/event-stream"}
+    for status, response in responses.items():
+        assert described["responses"][status] | response == described["responses"][status]
+    assert described | operation == described
 
+
+def test_a_job_is_described_as_documented() -> None:
+    """Its fields, which of them there must be, and what they may be."""
     path = "/v1/projects/{project_id}/jobs/{job_id}"
-    for name, item in ((path, "Get Job"), (f"{path}/updates", "Stream Job Updates")):
-        operation = DOCUMENT["paths"][name]["get"]
-        assert (operation["summary"], operation["tags"]) == (item, ["Jobs"])
-        assert "parameters" not in operation
-        parameters = DOCUMENT["paths"][name]["parameters"]
-        assert [(each["name"], each["in"], each["required"]) for each in parameters] == [
-            ("project_id", "path", True),
-            ("job_id", "path", True),
-        ]
-        refusal = operation["responses"]["422"]["content"]["application/json"]["schema"]
-        assert refusal == {"$ref": "#/components/schemas/HTTPValidationError"}
-    assert DOCUMENT["paths"][f"{path}/updates"]["get"]["operationId"] == (
-        "stream_job_updates_v1_projects__project_id__jobs__job_id__updates_get"
-    )
-
+    item, updates = DOCUMENT["paths"][path], DOCUMENT["paths"][f"{path}/updates"]
+    assert (item["get"]["summary"], item["get"]["tags"]) == ("Get Job", ["Jobs"])
+    assert item["parameters"] == updates["parameters"]
+    assert item["get"]["responses"]["422"] == updates["get"]["responses"]["422"]
     schemas = DOCUMENT["components"]["schemas"]
-    assert schemas["ValidationError"]["required"] == ["loc", "msg", "type"]
-    assert set(schemas["ValidationError"]["properties"]) == {"loc", "msg", "type", "input", "ctx"}
     job = schemas["Job"]
+    assert job["description"] == "Job response model representing an asynchronous operation."
     assert job["required"] == ["id", "project_id", "operation", "status", "created_at"]
-    assert set(job["properties"]) == {
+    assert list(job["properties"]) == [
         *("id", "project_id", "operation", "status", "created_at", "object", "source_id"),
         *("correlation_id", "started_at", "completed_at", "result", "progress", "error", "history"),
+    ]
+    assert {name: each.get("description") for name, each in job["properties"].items()} == {
+        "id": "ID of the entity",
+        "project_id": "ID of the project",
+        "operation": "Operation type (e.g., 'parse')",
+        "status": "Current job status",
+        "created_at": "When the job was created",
+        "object": None,
+        "source_id": "Source document/file ID",
+        "correlation_id": "Request correlation ID for tracing",
+        "started_at": "When the job started processing",
+        "completed_at": "When the job completed",
+        "result": "Job result payload when completed",
+        "progress": "Live progress payload (used by batch jobs)",
+        "error": "Error message if job failed",
+        "history": "Timeline of job execution events",
     }
     assert job["properties"]["status"]["enum"] == [
         *("pending", "running", "succeeded", "partially_succeeded", "failed", "cancelled"),
@@ -665,3 +714,5 @@ def test_the_description_is_the_documented_one() -> None:
         *("summarization", "create_index", "update_index"),
     ]
     assert job["properties"]["object"] == {"const": "job", "default": "job"}
+    counters = ["total", "succeeded", "failed", "cancelled", "pending"]
+    assert schemas["BatchCounters"]["required"] == counters

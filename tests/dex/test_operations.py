@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from examples.dex.operations import KINDS, SEVERAL, SINGLE, progress, render, resource
-from examples.dex.spans import close_open, timestamp
+from examples.dex.spans import close_open, history, timestamp
 from sselib import Job, JobChange, JobError, encode
 from sselib.jobs import ChildJob, Step
 
@@ -34,6 +34,16 @@ def job(**fields: Any) -> Job:
     }
     given = {"id": "job_1", "kind": "parse", "owner": "", "status": "running", "steps": STEPS}
     return Job(**given | {"details": details} | fields)
+
+
+def span(name: str, start: float, end: float | None, **fields: Any) -> dict[str, Any]:
+    """Return a stage from and to so many seconds past noon."""
+
+    def time(seconds: float | None) -> str | None:
+        return None if seconds is None else timestamp(NOON + timedelta(seconds=seconds))
+
+    given = {"name": name, "parent_id": "root", "status": None, "output": None}
+    return {**given, "start_timestamp": time(start), "end_timestamp": time(end), **fields}
 
 
 def children(*statuses: str) -> dict[str, ChildJob]:
@@ -147,7 +157,7 @@ def test_spans_that_are_open_are_closed_by_the_end() -> None:
 
 
 def test_a_job_is_shown_as_documented() -> None:
-    """Every field of the documentation, in its order; times in UTC with a Z."""
+    """Every field of the documentation; times in UTC with a Z."""
     assert resource(job()) == {
         "id": "job_1",
         "project_id": "proj_1",
@@ -165,6 +175,51 @@ def test_a_job_is_shown_as_documented() -> None:
         "history": [],
     }
     assert timestamp(NOON.astimezone(timezone(timedelta(hours=5)))) == "2023-11-07T12:00:00.000000Z"
+
+
+def test_the_fields_of_a_job_come_in_the_documented_order() -> None:
+    """As in the sample of the documentation, down to the children and the timeline."""
+    details = job().details | {"source_ids": ["f1"]}
+    parts = {"a": span("a", 0, 1)}
+    child = ChildJob(id="c1", kind="parse", status="pending", details={"source_id": "f1"})
+    shown = resource(job(kind="batch_parse", details=details, parts=parts, children={"c1": child}))
+    assert list(shown) == [
+        *("id", "project_id", "operation", "status", "created_at", "object", "source_id"),
+        *("correlation_id", "started_at", "completed_at", "result", "progress", "error", "history"),
+    ]
+    assert list(shown["progress"]) == [
+        *("total", "succeeded", "failed", "cancelled", "pending", "child_jobs"),
+    ]
+    assert list(shown["progress"]["child_jobs"][0]) == [
+        *("source_document_id", "job_id", "status", "parse_result_id", "error"),
+    ]
+    assert list(shown["history"][0]) == ["step", "timestamp", "duration_ms", "status", "details"]
+
+
+def test_the_timeline_has_the_stages() -> None:
+    """In the order in which they began, with how long they took; one that runs says so."""
+    parts = {
+        "root": span("root", 0, None, parent_id=None),
+        "b": span("b", 1.5, None),
+        "a": span("a", 0, 1.25, status="SUCCESS", output={"blocks": 2}),
+        "c": span("c", 0, 1, parent_id="b"),
+    }
+    assert history(job(parts=parts)) == [
+        {
+            "step": "a",
+            "timestamp": "2023-11-07T12:00:00.000000Z",
+            "duration_ms": 1250,
+            "status": "success",
+            "details": {"blocks": 2},
+        },
+        {
+            "step": "b",
+            "timestamp": "2023-11-07T12:00:01.500000Z",
+            "duration_ms": None,
+            "status": "running",
+            "details": {},
+        },
+    ]
 
 
 def test_a_batch_is_shown_with_its_documents() -> None:

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 
 from examples.guild import app as app_module
 from examples.guild.app import Api, open_app, sweep
-from examples.guild.projects import PROJECT, events_of, site_mark
+from examples.guild.projects import PROJECT, events_of
 from examples.guild.submission import BODY_BYTES
 from sselib import EventLog, MemoryLog, StreamPolicy, open_sqlite_log, open_topics
 from sselib.jobs import JobRunner, Outcome, RunningJob, open_job_runner
@@ -130,13 +130,12 @@ async def test_the_stream_is_as_documented(tmp_path: Path) -> None:
 async def test_every_connection_begins_with_the_present_state(tmp_path: Path) -> None:
     """Once, whatever came before it, whatever id a client brings, and for each client."""
     async with staged(tmp_path) as stage:
-        await stage.execute()
-        half = (
-            b'data: {"status":"executing","progress":0.5,"currentStep":"Mason building site"}\n\n'
-        )
+        job = await stage.execute()
+        await job.progress(0.8, "QA checking site")
+        now = b'data: {"status":"executing","progress":0.8,"currentStep":"QA checking site"}\n\n'
         headers = HEADERS | {"last-event-id": "x-1-1"}
         async with streaming(stage.app) as one, streaming(stage.app, headers=headers) as two:
-            assert one.unread == two.unread == CONNECTED + half
+            assert one.unread == two.unread == CONNECTED + now
             await stage.finish()
             assert (await rest(one)).count(b"data: ") == (await rest(two)).count(b"data: ") == 2
 
@@ -210,6 +209,45 @@ async def test_a_comment_comes_after_fifteen_seconds_without_an_event(
             assert stream.unread == b": keepalive\n\n"
 
 
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the projects of this test begin, and go no further."""
+
+    async def work(job: RunningJob, **_: object) -> None:
+        await job.move("parsing", progress=0.1, message="Analyzing brief")
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(app_module, "build_site", work)
+
+
+@pytest.mark.parametrize(("options", "seconds"), [({}, 15), ({"heartbeat": 5}, 5)])
+@pytest.mark.usefixtures("endless")
+async def test_a_stream_lasts_as_long_as_its_project(
+    mock_clock: MockClock, options: dict[str, Any], seconds: float
+) -> None:
+    """It has no age at which it ends, whatever that of others is; comments come all the time."""
+    async with open_app(**options) as app:
+        id = await submit(app)
+        async with open_stream(app, f"/projects/{id}/sse", headers=HEADERS) as stream:
+            assert await stream.receive_block() == CONNECTED
+            assert (await stream.receive()).json()["status"] == "parsing"
+            for _ in range(25):
+                await advance(seconds - 0.1)
+                assert stream.unread == b""
+                await advance(0.1)
+                assert await stream.receive_block() == b": keepalive\n\n"
+
+
+@pytest.mark.usefixtures("endless")
+async def test_as_many_projects_are_held_as_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the application as it is opened."""
+    monkeypatch.setattr(app_module, "MAX_PROJECTS", 1)
+    async with open_app() as app:
+        await submit(app)
+        body = {"title": "Crumb", "briefText": BRIEF}
+        assert (await ask(app, "/briefs", method="POST", body=body)).status == 429
+
+
 async def test_the_stream_needs_no_accept_header(tmp_path: Path) -> None:
     """One of the documented clients sends none."""
     async with staged(tmp_path) as stage:
@@ -260,14 +298,15 @@ async def test_a_brief_becomes_a_site() -> None:
             assert site.status == 200
             assert b"<h1>Crumb &amp; Co</h1>" in site.body
             assert "sandbox" in site.headers["content-security-policy"]
+            assert site.headers["x-content-type-options"] == "nosniff"
         for file in project["deliverables"]:
             found = await ask(app, f"/sites/{slug}/{file['filename']}", token=None)
             assert len(found.body) == file["fileSizeBytes"]
 
 
-async def test_a_failed_project_says_why_and_has_no_site() -> None:
+async def test_a_failed_project_says_why_and_has_no_site(tmp_path: Path) -> None:
     """On its stream, when asked, and nowhere is there anything to look at."""
-    async with open_app() as app:
+    async with open_app(data=tmp_path) as app:
         id = await submit(app, "See [our plans](#plans).")
         reason = "index.html: the link '#plans' leads nowhere"
         failed = {"status": "failed", "progress": 0.8, "currentStep": f"Failed: {reason}"}
@@ -276,8 +315,7 @@ async def test_a_failed_project_says_why_and_has_no_site() -> None:
         project = (await ask(app, f"/projects/{id}")).json()
         assert project["errorMessage"] == reason
         assert (project["siteUrl"], project["deliverables"]) == (None, [])
-        slug = f"crumb-{site_mark(id)}"
-        assert (await ask(app, f"/sites/{slug}/", token=None)).status == 404
+        assert list((tmp_path / "sites").iterdir()) == []
 
 
 async def test_two_hundred_projects_at_once() -> None:
@@ -328,8 +366,8 @@ async def test_projects_outlive_the_server_that_ran_them(tmp_path: Path, kind: s
 async def test_sites_of_forgotten_projects_are_removed(tmp_path: Path) -> None:
     """And what a killed process was building; what is known or young stays."""
     sites, scratch = tmp_path / "sites", tmp_path / "scratch"
-    kept = sites / f"crumb-{site_mark('prj_1')}"
-    gone = sites / f"crumb-{site_mark('prj_2')}"
+    kept = sites / "crumb"
+    gone = sites / "crumb-0123456789abcdef"
     for folder in (kept, gone, sites / "lost+found", scratch / "old", scratch / "young"):
         folder.mkdir(parents=True)
         (folder / "index.html").touch()
@@ -478,7 +516,9 @@ async def test_a_body_that_never_ends_is_given_up(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:
     """After half a minute, with an answer."""
+    began = trio.current_time()
     status, body = await _raw(tmp_path, [{"type": "http.request", "body": b"{", "more_body": True}])
+    assert trio.current_time() - began == 30
     assert status == 408
     assert json.loads(body)["code"] == "REQUEST_TIMEOUT"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,7 +22,6 @@ from examples.guild.projects import (
     events_of,
     project_id,
     project_of,
-    site_mark,
     site_slug,
     state_of,
 )
@@ -260,12 +260,18 @@ def _stream(runner: JobRunner) -> Any:
     return EventStream(runner.channel("prj_1", events_of))
 
 
-def test_ids_and_slugs_are_made_from_what_they_are_for() -> None:
-    """The same key of the same account is the same project; slugs are readable and unique."""
-    assert project_id("a", "k") == project_id("a", "k") != project_id("b", "k")
-    assert len({project_id("a", "k"), project_id("a", "l"), site_mark(project_id("a", "k"))}) == 3
+def test_an_id_is_that_of_an_accounts_key() -> None:
+    """The same key of the same account is the same project, and nothing else is."""
+    assert project_id("a", "k") == project_id("a", "k")
+    pairs = [("a", "k"), ("b", "k"), ("a", "l"), ("a:k", "l"), ("a", "k:l")]
+    assert len({project_id(*pair) for pair in pairs}) == len(pairs)
     assert project_id("a", "k").startswith("prj_")
+
+
+def test_a_slug_is_readable_and_not_to_be_guessed() -> None:
+    """Whatever is known of the project, its site is found by who is told where it is."""
     for title, words in (("Brook Coffee!", "brook-coffee"), ("日本", "site"), ("../..", "site")):
-        slug = site_slug(title, "prj_1")
-        assert slug == f"{words}-{site_mark('prj_1')}"
-    assert site_slug("x" * 200, "prj_1").startswith("x" * 40 + "-")
+        slug = site_slug(title)
+        assert re.fullmatch(rf"{words}-[0-9a-f]{{16}}", slug)
+        assert site_slug(title) != slug
+    assert site_slug("x" * 200).startswith("x" * 40 + "-")
