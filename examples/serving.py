@@ -60,7 +60,7 @@ def add_options(parser: argparse.ArgumentParser, *, port: int, has_jobs: bool = 
     parser.add_argument(
         "--reuse-port",
         action="store_true",
-        help="share the port with other processes of this example, which share the log",
+        help="share the port with other processes of this example, which share --data and the log",
     )
 
 
@@ -90,6 +90,8 @@ def run(
         log_name = arguments.log or f"sqlite:{arguments.data / 'log.db'}"
     if arguments.reuse_port and log_name == "memory":
         sys.exit("--reuse-port needs a log that the processes share: sqlite:PATH or redis://...")
+    if arguments.reuse_port and arguments.data is None:
+        sys.exit("--reuse-port needs a directory that the processes share: --data DIR")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
     def show(addresses: list[Address]) -> None:

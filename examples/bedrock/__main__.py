@@ -8,7 +8,7 @@ from sselib.registry import StreamRegistry
 
 from .. import serving
 from .app import DEMO_KEYS, RATE_LIMIT, open_app
-from .store import StoreInUse
+from .shared import Unusable
 
 PORT = 8002
 
@@ -33,8 +33,6 @@ def main() -> None:
         help="give the last event of a stream an id, so that browsers do not come back for more",
     )
     arguments = parser.parse_args()
-    if arguments.reuse_port:
-        parser.error("--reuse-port: what is uploaded to one process is not known to another")
     # What one client may open is limited by its key, in the API's own words.
     registry = StreamRegistry(
         farewell_retry=False, max_streams_per_client=None, drain_window=serving.DRAIN_WINDOW
@@ -49,7 +47,7 @@ def main() -> None:
         ),
         registry=registry,
         started=started,
-        errors=(StoreInUse,),
+        errors=(Unusable,),
     )
 
 

@@ -33,7 +33,7 @@ from .errors import (
 )
 from .gate import Account, Seen
 from .idempotency import Answer, Answers, KeyInUse, KeyReused, is_key
-from .ids import new_id
+from .ids import new_id, with_prefix
 from .jobs import ANALYSES, LIFECYCLE, OVERLAY_JOB, events_of, generate_overlay, resource_of
 from .openapi import document
 from .overlay import PICTURES
@@ -49,7 +49,8 @@ MAX_UPLOAD_BYTES: Final = 32 * 1024 * 1024  # a dense A1 sheet at 200 dpi is 5 M
 PAGE: Final = 50  # items of a list, unless asked for more or fewer
 LARGEST_PAGE: Final = 100
 
-Handle = Callable[["Api", Request, bytes], Awaitable[Response]]
+# Given the request, its body, and an id for what it makes, with whatever prefix.
+Handle = Callable[["Api", Request, bytes, str], Awaitable[Response]]
 
 
 class Api:
@@ -90,29 +91,29 @@ class Api:
         """Return the routes for those who have a key."""
         return [
             Route("/files", self._once(Api.create_file), methods=["POST"]),
-            Route("/files/{file_id}", _at_once(self.get_file)),
-            Route("/files/{file_id}", _at_once(self.delete_file), methods=["DELETE"]),
+            Route("/files/{file_id}", self.get_file),
+            Route("/files/{file_id}", self.delete_file, methods=["DELETE"]),
             Route("/compare", self._once(Api.compare), methods=["POST"]),
             Route("/jobs", self.list_jobs),
             Route("/jobs/{job_id}", self.get_job),
             Route("/jobs/{job_id}/stream", self.stream_job),
             Route("/jobs/{job_id}/cancel", self._once(Api.cancel_job), methods=["POST"]),
-            Route("/overlays", _at_once(self.list_overlays)),
-            Route("/overlays/{overlay_id}", _at_once(self.get_overlay)),
-            Route("/overlays/{overlay_id}", _at_once(self.delete_overlay), methods=["DELETE"]),
+            Route("/overlays", self.list_overlays),
+            Route("/overlays/{overlay_id}", self.get_overlay),
+            Route("/overlays/{overlay_id}", self.delete_overlay, methods=["DELETE"]),
         ]
 
     def open_routes(self) -> list[Route]:
         """Return the routes that need no key."""
         return [
-            Route("/openapi.json", _at_once(self.openapi)),
+            Route("/openapi.json", self.openapi),
             Route("/uploads/{file_id}", self.upload, methods=["PUT"]),
-            Route("/overlays/{overlay_id}/{picture}.png", _at_once(self.get_picture)),
+            Route("/overlays/{overlay_id}/{picture}.png", self.get_picture),
         ]
 
     # ---- files -------------------------------------------------------------------------------
 
-    async def create_file(self, request: Request, content: bytes) -> Response:
+    async def create_file(self, request: Request, content: bytes, made_as: str) -> Response:
         """Announce a file, and say where to put it."""
         fields = Fields.of_json(content, _path(request))
         project_id = fields.text("project_id")
@@ -126,18 +127,22 @@ class Api:
         if project_id != _account(request).project_id:
             raise not_found("Project")
         try:
-            file = self._store.announce(
-                project_id, filename=filename, content_type=content_type, seconds=UPLOAD_SECONDS
+            file = await self._store.announce(
+                project_id,
+                filename=filename,
+                content_type=content_type,
+                seconds=UPLOAD_SECONDS,
+                id=with_prefix(made_as, "file"),
             )
         except StorageFull:
             raise storage_full() from None
         url = self._signed(request, "PUT", f"/uploads/{file.id}", UPLOAD_SECONDS)
-        return JSONResponse({"data": {**_file(file), "upload_url": url}}, 201)  # noqa: ASYNC910 # nothing here blocks
+        return JSONResponse({"data": {**_file(file), "upload_url": url}}, 201)
 
     async def upload(self, request: Request) -> Response:
         """Take a file."""
-        file = self._store.files.get(request.path_params["file_id"])
         self._check_signature(request, "PUT")
+        file = await self._store.file(request.path_params["file_id"])
         if file is None:
             raise not_found("File")
         try:
@@ -148,18 +153,18 @@ class Api:
             raise storage_full() from None
         return JSONResponse({"data": _file(file)})
 
-    def get_file(self, request: Request) -> Response:
+    async def get_file(self, request: Request) -> Response:
         """Show a file, and the block that its upload made."""
-        return JSONResponse({"data": _file(self._file(request))})
+        return JSONResponse({"data": _file(await self._file(request))})
 
-    def delete_file(self, request: Request) -> Response:
+    async def delete_file(self, request: Request) -> Response:
         """Forget a file and its block. Overlays of it stay."""
-        self._store.delete(self._file(request))
+        await self._store.delete(await self._file(request))
         return Response(status_code=204)
 
     # ---- jobs --------------------------------------------------------------------------------
 
-    async def compare(self, request: Request, content: bytes) -> Response:
+    async def compare(self, request: Request, content: bytes, made_as: str) -> Response:
         """Have two blocks compared by a job."""
         account = _account(request)
         fields = Fields.of_json(content, _path(request))
@@ -169,7 +174,7 @@ class Api:
         analyze = fields.choices("analyze", ANALYSES)
         fields.check()
         for block_id in blocks.values():
-            block = self._store.block(block_id)
+            block = await self._store.block(block_id)
             if block is None or block.project_id != account.project_id:
                 raise not_found(f"Block {block_id}")
         details = {
@@ -182,7 +187,7 @@ class Api:
             job = await self._runner.submit(
                 partial(generate_overlay, self._store),
                 kind=OVERLAY_JOB,
-                job_id=new_id("job"),
+                job_id=with_prefix(made_as, "job"),
                 details=details,
             )
         except TooManyJobs:
@@ -208,14 +213,16 @@ class Api:
             wanted = request.query_params.get(name)
             if wanted is not None:
                 jobs = [job for job in jobs if job[name] == wanted]
-        return _page(jobs, fields, request)
+        before, limit = _page_asked_for(fields, request)
+        newest_first = sorted(jobs, key=lambda job: str(job["id"]), reverse=True)
+        return _page([job for job in newest_first if before is None or job["id"] < before], limit)
 
     async def stream_job(self, request: Request) -> ASGIApp:
         """Tell a job's changes as they happen, until it is over or the stream is old enough."""
         job = await self._job(request)
         return EventStream(self._runner.channel(job.id, events_of), policy=self._policy)
 
-    async def cancel_job(self, request: Request, content: bytes) -> Response:  # noqa: ARG002 # every POST is given its body
+    async def cancel_job(self, request: Request, content: bytes, made_as: str) -> Response:  # noqa: ARG002 # as every POST is called
         """Cancel a job: at once if it waits, as soon as its work has unwound if it runs."""
         job = await self._job(request)
         job = await self._runner.cancel(job.id) or job
@@ -226,38 +233,36 @@ class Api:
 
     # ---- overlays ----------------------------------------------------------------------------
 
-    def list_overlays(self, request: Request) -> Response:
+    async def list_overlays(self, request: Request) -> Response:
         """List the project's overlays, the newest first."""
-        account = _account(request)
-        overlays = [
-            self._overlay_resource(overlay, request)
-            for overlay in self._store.overlays.values()
-            if overlay.project_id == account.project_id
-        ]
-        return _page(overlays, Fields(request.query_params, _path(request)), request)
+        before, limit = _page_asked_for(Fields(request.query_params, _path(request)), request)
+        overlays = await self._store.overlays(
+            _account(request).project_id, before=before, limit=limit + 1
+        )
+        return _page([self._overlay_resource(each, request) for each in overlays], limit)
 
-    def get_overlay(self, request: Request) -> Response:
+    async def get_overlay(self, request: Request) -> Response:
         """Show an overlay, with URLs of its pictures."""
-        overlay = self._overlay(request)
+        overlay = await self._overlay(request)
         return JSONResponse({"data": self._overlay_resource(overlay, request)})
 
-    def delete_overlay(self, request: Request) -> Response:
+    async def delete_overlay(self, request: Request) -> Response:
         """Forget an overlay and its pictures."""
-        self._store.delete(self._overlay(request))
+        await self._store.delete(await self._overlay(request))
         return Response(status_code=204)
 
-    def get_picture(self, request: Request) -> Response:
+    async def get_picture(self, request: Request) -> Response:
         """Send a picture of an overlay."""
         self._check_signature(request, "GET")
-        overlay = self._store.overlays.get(request.path_params["overlay_id"])
+        overlay = await self._store.overlay(request.path_params["overlay_id"])
         name = request.path_params["picture"]
         if overlay is None or name not in PICTURES:
             raise not_found("Picture")
         return FileResponse(self._store.picture(overlay, name))
 
-    def openapi(self, request: Request) -> Response:
+    async def openapi(self, request: Request) -> Response:
         """Say what all of this is, for programs."""
-        return JSONResponse(document(_seen(request).base_url))
+        return JSONResponse(document(_seen(request).base_url))  # noqa: ASYNC910 # nothing here blocks
 
     # ---- what they share ---------------------------------------------------------------------
 
@@ -268,7 +273,7 @@ class Api:
             content = await Body(request, MAX_JSON_BYTES).read()
             key = request.headers.get("idempotency-key")
             if key is None:
-                return await handle(self, request, content)
+                return await handle(self, request, content, new_id("any"))
             if not is_key(key):
                 raise bad_request(
                     _path(request), "An Idempotency-Key has 1 to 256 letters, digits, - and _."
@@ -277,22 +282,22 @@ class Api:
             path = f"{request.method} {_path(request)}\n"
             try:
                 fingerprint = hashlib.sha256(path.encode() + content).digest()
-                known = self._answers.begin(who, key, fingerprint)
+                known = await self._answers.begin(who, key, fingerprint)
             except KeyReused:
                 raise conflict("The Idempotency-Key was used for another request.") from None
             except KeyInUse:
                 raise conflict("The request with this Idempotency-Key is not done yet.") from None
-            if known is not None:
+            if isinstance(known, Answer):
                 return _answered(Response(known.body, known.status), "hit")
-            answer = None
             try:
                 try:
-                    response = await handle(self, request, content)
+                    response = await handle(self, request, content, known.made_as)
                 except ApiError as error:
                     response = error.response(_seen(request).request_id)
                 answer = Answer(status=response.status_code, body=bytes(response.body))
+                await self._answers.keep(known, answer)
             finally:
-                self._answers.end(who, key, answer)
+                known.end()
             return _answered(response, "miss")
 
         return endpoint
@@ -304,8 +309,8 @@ class Api:
         if not self._signer.is_good(method, _path(request), request.query_params):
             raise forbidden("The URL is not signed, or has expired.")
 
-    def _file(self, request: Request) -> File:
-        file = self._store.files.get(request.path_params["file_id"])
+    async def _file(self, request: Request) -> File:
+        file = await self._store.file(request.path_params["file_id"])
         if file is None or file.project_id != _account(request).project_id:
             raise not_found("File")
         return file
@@ -316,8 +321,8 @@ class Api:
             raise not_found("Job")
         return job
 
-    def _overlay(self, request: Request) -> Overlay:
-        overlay = self._store.overlays.get(request.path_params["overlay_id"])
+    async def _overlay(self, request: Request) -> Overlay:
+        overlay = await self._store.overlay(request.path_params["overlay_id"])
         if overlay is None or overlay.project_id != _account(request).project_id:
             raise not_found("Overlay")
         return overlay
@@ -363,15 +368,6 @@ async def show_failure(request: Request, error: Exception) -> Response:  # noqa:
     return problem.response(_seen(request).request_id)  # noqa: ASYNC910 # nothing here blocks
 
 
-def _at_once(handle: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of a handler that only looks something up: Starlette wants a thread."""
-
-    async def endpoint(request: Request) -> Response:
-        return handle(request)  # noqa: ASYNC910 # nothing here blocks
-
-    return endpoint
-
-
 def _seen(request: Request) -> Seen:
     seen: Seen = request.scope["state"]["seen"]
     return seen
@@ -407,14 +403,15 @@ def _file(file: File) -> dict[str, Any]:
     }
 
 
-def _page(items: list[dict[str, Any]], fields: Fields, request: Request) -> Response:
-    """Return a page of a list, the newest first: of ids, the greatest."""
+def _page_asked_for(fields: Fields, request: Request) -> tuple[str | None, int]:
+    """Return the id below which a page of a list begins, and how many items it has at most."""
     limit = fields.number("limit", default=PAGE, largest=LARGEST_PAGE)
     fields.check()
-    before = request.query_params.get("cursor")
-    items = sorted(items, key=lambda item: str(item["id"]), reverse=True)
-    if before is not None:
-        items = [item for item in items if item["id"] < before]
+    return request.query_params.get("cursor"), limit
+
+
+def _page(items: list[dict[str, Any]], limit: int) -> Response:
+    """Return a page of a list, the newest first: of ids, the greatest."""
     following = items[limit - 1]["id"] if len(items) > limit else None
     return JSONResponse({"data": items[:limit], "_meta": {"next": following}})
 

@@ -115,7 +115,7 @@ class Guard:
         key = self._known_key(headers)
         if key is None:
             raise unauthorized()
-        allowance = self._limiter.take(key)
+        allowance = await self._limiter.take(key)
         seen.headers |= _limit_headers(allowance)
         if allowance.retry_after is not None:
             raise rate_limited(allowance.retry_after)

@@ -8,25 +8,18 @@ Spec: https://github.com/ulid/spec
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from datetime import UTC, datetime
 from typing import Final
 
 _DIGITS: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_ID: Final = re.compile(rf"[a-z]+_[{_DIGITS}]{{26}}")
 
 
 def new_id(prefix: str) -> str:
     """Return an id that nobody has."""
     number = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
     return f"{prefix}_" + "".join(_DIGITS[number >> shift & 31] for shift in range(125, -1, -5))
-
-
-def is_id(text: str) -> bool:
-    """Return whether it may be one of ours, and so may be the name of a directory."""
-    return _ID.fullmatch(text) is not None
 
 
 def with_prefix(id: str, prefix: str) -> str:

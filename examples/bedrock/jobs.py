@@ -135,7 +135,7 @@ async def generate_overlay(store: Store, job: RunningJob) -> dict[str, Any]:
 
 
 async def _drawing(store: Store, block_id: str) -> Image.Image:
-    file = store.block(block_id)
+    file = await store.block(block_id)
     if file is None:
         raise _failure(f"block {block_id} is gone")
     path = store.content(file)
@@ -149,7 +149,7 @@ async def _drawing(store: Store, block_id: str) -> Image.Image:
 
 async def _stored(store: Store, job: RunningJob, overlay: Overlay) -> StoredOverlay:
     details = job.details
-    with store.draft(details["project_id"]) as draft:
+    async with store.draft(details["project_id"]) as draft:
         size = 0
         for name in PICTURES:
             path = draft.path / f"{name}.png"
@@ -171,12 +171,13 @@ async def _stored(store: Store, job: RunningJob, overlay: Overlay) -> StoredOver
             changes=[_described(change, overlay) for change in overlay.changes],
             created_at=timestamp(),
             size=size,
+            place=draft.path.name,
         )
         try:
-            store.keep(draft, stored)
+            await store.keep(draft, stored)
         except StorageFull as error:
             raise _failure("the project's storage is full") from error
-    return stored  # noqa: ASYNC910 # there are pictures
+    return stored
 
 
 def _save(overlay: Overlay, name: Picture, path: Path) -> None:

@@ -1,17 +1,29 @@
 """How many requests a key may make: a bucket of tokens each, filled up steadily.
 
 Whoever was quiet for a minute may make a minute's requests at once; whoever never rests gets them
-evenly spaced. There is one bucket per key that is known, so no stranger can make another.
+evenly spaced. There is one bucket per key that is known, so no stranger can make another, and all
+processes of a directory take from the same ones.
+
+Of a bucket it is enough to know when it will be full: a token that is taken puts that off by the
+time in which one comes. It is a time of the wall clock, which all processes and runs of a machine
+have in common. If that is set back, the bucket counts as empty, and fills up from there; if it is
+set forward, the bucket is full.
 """
 
 from __future__ import annotations
 
-import math
+import sqlite3
+import time
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import attrs
 
-_MINUTE = 60.0
+from .shared import Shared
+
+_SECOND: Final = 10**9  # nanoseconds, in which all of it is exact
+_MINUTE: Final = 60 * _SECOND
 
 
 @attrs.frozen(kw_only=True)
@@ -35,39 +47,51 @@ class RateLimiter:
     """A bucket per key.
 
     Args:
+        shared: Where they are.
         per_minute: Requests that a key may make in a minute, and at once after a quiet one.
-        clock: The time in seconds, of a clock that is never set back.
+        clock: The time in nanoseconds since the epoch.
 
     Raises:
         ValueError: Less than one request.
     """
 
-    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, shared: Shared, per_minute: int, clock: Callable[[], int] = time.time_ns
+    ) -> None:
         if per_minute < 1:
             raise ValueError(f"a rate limit is at least one request a minute: {per_minute}")
+        self._shared = shared
         self._limit = per_minute
+        self._token = max(1, _MINUTE // per_minute)  # the time in which one comes
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and when there were so many
 
-    def take(self, key: str) -> Allowance:
+    async def take(self, key: str) -> Allowance:
         """Take a token from the bucket of a key, if there is one.
 
         Args:
             key: One of those that are known.
+
+        Cancellation: it is taken or not.
         """
-        now = self._clock()
-        tokens, at = self._buckets.get(key, (float(self._limit), now))
-        tokens = min(self._limit, tokens + (now - at) * self._limit / _MINUTE)
-        is_allowed = tokens >= 1
-        if is_allowed:
-            tokens -= 1
-        self._buckets[key] = (tokens, now)
+        return await self._shared.write(partial(self._take, key))
+
+    def _take(self, key: str, db: sqlite3.Connection) -> Allowance:
+        now = self._clock()  # in our turn, so that who comes later does not bring an earlier time
+        row = db.execute("SELECT full_at FROM bucket WHERE key = ?", (key,)).fetchone()
+        whole = self._limit * self._token
+        full_in = 0 if row is None else min(max(row[0] - now, 0), whole)
+        wait = full_in + self._token - whole
+        if wait <= 0:
+            full_in += self._token
+        # Also if it was refused: after the clock was set back the bucket fills up from here.
+        db.execute("REPLACE INTO bucket VALUES (?, ?)", (key, now + full_in))
         return Allowance(
             limit=self._limit,
-            remaining=math.floor(tokens),
-            full_in=self._seconds(self._limit - tokens),
-            retry_after=None if is_allowed else max(1, self._seconds(1 - tokens)),
+            remaining=(whole - full_in) // self._token,
+            full_in=_seconds(full_in),
+            retry_after=None if wait <= 0 else _seconds(wait),
         )
 
-    def _seconds(self, tokens: float) -> int:
-        return math.ceil(round(tokens * _MINUTE / self._limit, 6))
+
+def _seconds(nanoseconds: int) -> int:
+    return -(-nanoseconds // _SECOND)

@@ -12,7 +12,7 @@ from sselib.listening import BACKLOG
 
 from .. import serving
 from ..bedrock.app import DEMO_KEYS
-from ..bedrock.store import StoreInUse
+from ..bedrock.shared import Unusable
 from ..dex.app import DEMO_ACCOUNT, DEMO_KEY, DEMO_PROJECT
 from ..file_updates.__main__ import PORT as FILES_PORT
 from ..file_updates.__main__ import loopback
@@ -68,7 +68,7 @@ def main() -> None:
         lambda log: open_demo(arguments.watch, log=log, data=arguments.data, files_port=files_port),
         sockets=sockets,
         started=started,
-        errors=(StoreError, StoreInUse, WatchError),
+        errors=(StoreError, Unusable, WatchError),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from examples.bedrock.gate import Account
 from examples.bedrock.ids import new_id
 from examples.bedrock.jobs import OVERLAY_JOB
 from examples.bedrock.openapi import document
+from examples.bedrock.shared import Shared, open_shared
 from examples.bedrock.store import Store
 from sselib import EventLog, Job, JobRunner, MemoryLog, RunningJob, open_job_runner, open_topics
 from sselib.stream import ASGIApp
@@ -66,6 +68,7 @@ class Service:
     """The application, and what it stands on."""
 
     app: ASGIApp
+    shared: Shared
     store: Store
     runner: JobRunner
 
@@ -126,6 +129,11 @@ class Service:
         assert reply.status == 202
         return str(reply.json["job_id"])
 
+    async def stored(self) -> list[str]:
+        """Return the ids of all files and overlays."""
+        query = "SELECT id FROM object ORDER BY id"
+        return [id for (id,) in await self.shared.read(lambda db: db.execute(query).fetchall())]
+
     async def finished(self, job_id: str) -> Any:
         """Wait until a job is over, and return it as the API shows it."""
         with trio.fail_after(PATIENCE):
@@ -177,15 +185,26 @@ async def open_service(
     capacity: int = 2,
     rate_limit: int = 100_000,
     ids: Ids = "none",
+    clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[Service]:
     """Open the application with two accounts, and a limit that nobody reaches."""
-    async with (
-        open_topics(MemoryLog() if log is None else log) as topics,
-        open_job_runner(topics, name="bedrock", kinds=[OVERLAY_JOB], capacity=capacity) as runner,
-    ):
-        store = Store(directory)
-        app = application(store, runner, keys=KEYS, rate_limit=rate_limit, ids=ids)
-        yield Service(app, store, runner)
+    with open_shared(directory) as shared:
+        async with (
+            open_topics(MemoryLog() if log is None else log) as topics,
+            open_job_runner(
+                topics, name="bedrock", kinds=[OVERLAY_JOB], capacity=capacity
+            ) as runner,
+        ):
+            store = Store(shared)
+            app = application(
+                *(shared, store, runner), keys=KEYS, rate_limit=rate_limit, ids=ids, clock=clock
+            )
+            yield Service(app, shared, store, runner)
+
+
+def places(directory: Path) -> list[str]:
+    """Return the names of the directories that are there: of files, overlays and what goes on."""
+    return sorted(path.name for path in directory.iterdir() if path.is_dir())
 
 
 def hold_to_document(method: str, path: str, reply: Reply) -> None:

@@ -28,6 +28,7 @@ from .service import (
     Reply,
     Service,
     open_service,
+    places,
 )
 
 
@@ -90,7 +91,11 @@ async def test_a_key_begins_with_sk(tmp_path: Path) -> None:
 
 async def test_a_key_has_so_many_requests(tmp_path: Path, mock_clock: MockClock) -> None:
     """The next is 429 with the published body, and says when to come back, and that is enough."""
-    async with open_service(tmp_path, rate_limit=1) as service:
+
+    def clock() -> int:
+        return round(mock_clock.current_time() * 1e9)
+
+    async with open_service(tmp_path, rate_limit=1, clock=clock) as service:
         job = await service.submit()
         reply = await service.call("GET", "/jobs")
         assert reply.headers["x-ratelimit-limit"] == "1"
@@ -242,7 +247,7 @@ async def test_the_application_takes_a_log_and_a_directory(tmp_path: Path) -> No
             async with open_stream(app, path, method="PUT", body=DRAWING) as stream:
                 assert stream.status == 200
                 await stream.read_body()
-    assert len(list(tmp_path.glob("file_*"))) == 2
+    assert len(places(tmp_path)) == 2
     assert await log.topics("bedrock/") == []
 
 

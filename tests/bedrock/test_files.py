@@ -21,6 +21,7 @@ from .service import (
     HOST,
     OTHER,
     Service,
+    places,
 )
 
 
@@ -106,7 +107,7 @@ async def test_wrong_fields_are_named_with_their_rules(
     assert set(problem["errors"]) == set(errors)
     for name, rules in errors.items():
         assert rules[0] in problem["errors"][name][0]
-    assert service.store.files == {}
+    assert await service.stored() == []
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 60_000])
@@ -161,7 +162,7 @@ async def test_uploads_are_bounded(
     body = b"x" * (1 if is_declared else 1001)
     reply = await service.call("PUT", path, body=body, headers=headers)
     assert (reply.status, reply.json["code"]) == (413, "TOO_LARGE")
-    assert list(tmp_path.iterdir()) == []
+    assert places(tmp_path) == []
     assert (await service.call("PUT", path, body=b"x" * 1000, headers={})).status == 200
 
 
@@ -196,7 +197,7 @@ async def test_a_client_that_leaves_while_it_uploads_leaves_nothing(
         assert stream.status == 400
         await stream.read_body()
         await stream.wait_ended()
-    assert list(tmp_path.iterdir()) == []
+    assert places(tmp_path) == []
     assert (await service.call("PUT", path, body=DRAWING, headers={})).status == 200
 
 

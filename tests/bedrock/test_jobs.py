@@ -16,7 +16,7 @@ from examples.bedrock.overlay import Comparison
 from sselib import MemoryLog
 
 from .drawings import DOOR, WINDOW, bomb, plan, png
-from .service import DEMO, HOST, PATIENCE, Service, Work, hold_to_schema, open_service
+from .service import DEMO, HOST, PATIENCE, Service, Work, hold_to_schema, open_service, places
 
 OLD = png(plan(DOOR))
 NEW = png(plan(WINDOW, at=(5, 3)))
@@ -28,7 +28,7 @@ async def failure(service: Service, old: bytes, new: bytes) -> str:
     job = await service.finished(job_id)
     assert (job["status"], job["results"]) == ("FAILED", None)
     assert job["error"]["code"] == "PROCESSING_ERROR"
-    assert service.store.overlays == {}
+    assert not any(id.startswith("ovl_") for id in await service.stored())
     return str(job["error"]["message"])
 
 
@@ -166,7 +166,9 @@ async def test_a_block_that_is_gone_fails_the_job(tmp_path: Path, when: str) -> 
         if when == "before":
             assert (await service.call("DELETE", f"/files/{file_id}")).status == 204
         else:
-            (tmp_path / file_id / "content").unlink()
+            file = await service.store.file(file_id)
+            assert file is not None
+            service.store.content(file).unlink()
         blocking.proceed.set()
         job = await service.finished(job_id)
         assert job["error"]["message"] == f"block {old} is gone"
@@ -180,8 +182,7 @@ async def test_a_result_without_room_fails_the_job(
     monkeypatch.setattr(service.store, "_max_bytes", len(OLD) + len(NEW) + 10)
     job = await service.finished(await service.compare(old, new))
     assert job["error"]["message"] == "the project's storage is full"
-    assert service.store.overlays == {}
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(await service.stored()) == len(places(tmp_path)) == 2
 
 
 async def test_a_comparison_is_canceled_between_two_steps(
@@ -207,7 +208,7 @@ async def test_a_comparison_is_canceled_between_two_steps(
     job = await service.finished(job_id)
     assert (job["status"], job["results"], job["error"]) == ("CANCELED", None, None)
     assert rows == [0]
-    assert service.store.overlays == {}
+    assert len(await service.stored()) == 2
 
 
 async def test_a_comparison_that_is_canceled_while_it_writes_keeps_nothing(
@@ -228,12 +229,11 @@ async def test_a_comparison_that_is_canceled_while_it_writes_keeps_nothing(
         job_id = await service.compare(old, new)
         with trio.fail_after(PATIENCE):
             await begun.wait()
-        assert len(list(tmp_path.iterdir())) == 3
+        assert len(places(tmp_path)) == 3
         await service.call("POST", f"/jobs/{job_id}/cancel")
         may_go.set()
         assert (await service.finished(job_id))["status"] == "CANCELED"
-        kept = sorted(path.name for path in tmp_path.iterdir())
-        assert kept == sorted([old.replace("blk", "file"), new.replace("blk", "file")])
+        assert len(await service.stored()) == len(places(tmp_path)) == 2
 
 
 async def test_a_job_survives_its_server_in_the_log(tmp_path: Path) -> None:

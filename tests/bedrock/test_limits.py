@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import attrs
 import pytest
-from hypothesis import given
+import trio
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from examples.bedrock.idempotency import Answer, Answers, KeyInUse, KeyReused, is_key
-from examples.bedrock.ids import is_id, new_id, timestamp, with_prefix
+from examples.bedrock.idempotency import Answer, Answers, Attempt, KeyInUse, KeyReused, is_key
+from examples.bedrock.ids import new_id, timestamp, with_prefix
 from examples.bedrock.rate_limit import RateLimiter
+from examples.bedrock.shared import Shared, open_shared
 from examples.bedrock.signing import Signer
+
+from ..processes import ROOT
+from .service import places
 
 OK = Answer(status=202, body=b'{"job_id":"job_1"}')
 
@@ -24,133 +36,252 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def nanoseconds(self) -> int:
+        return round(self.now * 1e9)
 
-def test_a_minute_of_requests_may_come_at_once_and_then_evenly() -> None:
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[Shared]:
+    """Give what is shared in an empty directory."""
+    with open_shared(tmp_path) as shared:
+        yield shared
+
+
+async def test_a_minute_of_requests_may_come_at_once_and_then_evenly(shared: Shared) -> None:
     """The bucket is full at first, empty after its limit, and gains a token in its time."""
     clock = Clock()
-    limiter = RateLimiter(60, clock)
-    remaining = [limiter.take("key").remaining for _ in range(60)]
+    limiter = RateLimiter(shared, 60, clock.nanoseconds)
+    remaining = [(await limiter.take("key")).remaining for _ in range(60)]
     assert remaining == list(range(59, -1, -1))
-    refused = limiter.take("key")
+    refused = await limiter.take("key")
     assert (refused.retry_after, refused.remaining, refused.full_in) == (1, 0, 60)
     clock.now += 1
-    allowed = limiter.take("key")
+    allowed = await limiter.take("key")
     assert (allowed.retry_after, allowed.limit, allowed.remaining) == (None, 60, 0)
     clock.now += 3600
-    assert limiter.take("key").remaining == 59
+    assert (await limiter.take("key")).remaining == 59
 
 
-def test_one_request_a_minute_waits_for_sixty_seconds() -> None:
+async def test_one_request_a_minute_waits_for_sixty_seconds(shared: Shared) -> None:
     """The wait is until the next token, and it is enough."""
     clock = Clock()
-    limiter = RateLimiter(1, clock)
-    assert limiter.take("key").retry_after is None
-    assert limiter.take("key").retry_after == 60
+    limiter = RateLimiter(shared, 1, clock.nanoseconds)
+    assert (await limiter.take("key")).retry_after is None
+    assert (await limiter.take("key")).retry_after == 60
     clock.now += 59.5
-    assert limiter.take("key").retry_after == 1
+    assert (await limiter.take("key")).retry_after == 1
     clock.now += 0.5
-    assert limiter.take("key").retry_after is None
+    assert (await limiter.take("key")).retry_after is None
 
 
-def test_keys_have_buckets_of_their_own() -> None:
+async def test_keys_have_buckets_of_their_own(shared: Shared) -> None:
     """One key that is used up leaves another alone."""
-    limiter = RateLimiter(1, Clock())
-    assert limiter.take("one").retry_after is None
-    assert limiter.take("one").retry_after is not None
-    assert limiter.take("other").retry_after is None
+    limiter = RateLimiter(shared, 1, Clock().nanoseconds)
+    assert (await limiter.take("one")).retry_after is None
+    assert (await limiter.take("one")).retry_after is not None
+    assert (await limiter.take("other")).retry_after is None
 
 
-def test_a_limit_is_at_least_one() -> None:
+async def test_all_processes_take_from_one_bucket(shared: Shared, tmp_path: Path) -> None:
+    """Two that are asked at once give as many as one, and one that is started later has them."""
+    clock = Clock()
+    allowances = []
+    with open_shared(tmp_path) as also_shared:
+        limiters = [RateLimiter(each, 7, clock.nanoseconds) for each in (shared, also_shared)]
+
+        async def take(limiter: RateLimiter) -> None:
+            allowances.append(await limiter.take("key"))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(take, limiters[number % 2])
+    allowed = [each.remaining for each in allowances if each.retry_after is None]
+    assert sorted(allowed, reverse=True) == list(range(6, -1, -1))
+    with open_shared(tmp_path) as again:
+        assert (await RateLimiter(again, 7, clock.nanoseconds).take("key")).retry_after == 9
+
+
+async def test_a_clock_that_is_set_costs_a_bucket_at_most(shared: Shared) -> None:
+    """Set back, it is empty and fills up as ever; set forward, it is full."""
+    clock = Clock()
+    limiter = RateLimiter(shared, 60, clock.nanoseconds)
+    for _ in range(30):
+        await limiter.take("key")
+    clock.now -= 500
+    refused = await limiter.take("key")
+    assert (refused.retry_after, refused.full_in) == (1, 60)
+    clock.now += 1
+    allowed = await limiter.take("key")
+    assert (allowed.retry_after, allowed.remaining) == (None, 0)
+    clock.now += 30
+    assert (await limiter.take("key")).remaining == 29
+    clock.now += 10_000
+    assert (await limiter.take("key")).remaining == 59
+
+
+async def test_a_limit_is_at_least_one(shared: Shared) -> None:
     """Zero would let nobody in."""
     with pytest.raises(ValueError, match="at least one"):
-        RateLimiter(0, Clock())
+        RateLimiter(shared, 0)
 
 
 @given(
-    st.integers(1, 500),
-    st.lists(st.floats(0, 90), min_size=1, max_size=60),
+    st.integers(1, 500) | st.integers(1, 10**12),
+    st.lists(st.integers(0, 90 * 10**9), min_size=1, max_size=60),
 )
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_minute_holds_more_than_twice_the_limit_and_waiting_is_enough(
-    limit: int, pauses: list[float]
+    tmp_path: Path, limit: int, pauses: list[int]
 ) -> None:
     """However requests are spaced: what is allowed is bounded, and who waits as told gets in."""
-    clock = Clock()
-    limiter = RateLimiter(limit, clock)
-    allowed: list[float] = []
-    for pause in pauses:
-        clock.now += pause
-        said = limiter.take("key")
-        if said.retry_after is None:
-            allowed.append(clock.now)
-        else:
-            clock.now += said.retry_after
-            assert limiter.take("key").retry_after is None
-            allowed.append(clock.now)
-    for start in allowed:
-        assert sum(start <= at < start + 60 for at in allowed) <= 2 * limit
+
+    async def main() -> None:
+        now = 1_795_000_000 * 10**9
+        limiter = RateLimiter(shared, limit, lambda: now)
+        allowed: list[int] = []
+        for pause in pauses:
+            now += pause
+            said = await limiter.take(key)
+            if said.retry_after is not None:
+                now += said.retry_after * 10**9
+                said = await limiter.take(key)
+            assert said.retry_after is None
+            assert 0 <= said.remaining < limit
+            allowed.append(now)
+        for start in allowed:
+            assert sum(start <= at < start + 60 * 10**9 for at in allowed) <= 2 * limit
+
+    key = secrets.token_hex(8)  # whose bucket is full
+    with open_shared(tmp_path) as shared:
+        trio.run(main)
 
 
-def test_an_answer_is_given_again() -> None:
-    """To the same request with the same key, of the same sender."""
-    answers = Answers(Clock())
-    assert answers.begin("org", "key", b"request") is None
-    answers.end("org", "key", OK)
-    assert answers.begin("org", "key", b"request") == OK
-    assert answers.begin("other", "key", b"request") is None
-    assert answers.begin("org", "another", b"request") is None
+async def begun(answers: Answers, key: str, fingerprint: bytes, who: str = "org") -> Attempt:
+    """Begin a request that is to be carried out."""
+    attempt = await answers.begin(who, key, fingerprint)
+    assert isinstance(attempt, Attempt)
+    return attempt
 
 
-def test_a_key_is_for_one_request() -> None:
-    """Another request with it is refused, before and after the answer."""
-    answers = Answers(Clock())
-    answers.begin("org", "key", b"request")
-    with pytest.raises(KeyReused):
-        answers.begin("org", "key", b"another")
-    with pytest.raises(KeyInUse):
-        answers.begin("org", "key", b"request")
-    answers.end("org", "key", OK)
-    with pytest.raises(KeyReused):
-        answers.begin("org", "key", b"another")
+async def answered(answers: Answers, attempt: Attempt, answer: Answer = OK) -> None:
+    """Carry an attempt to its end."""
+    await answers.keep(attempt, answer)
+    attempt.end()
+
+
+async def test_an_answer_is_given_again(shared: Shared, tmp_path: Path) -> None:
+    """To the same request with the same key, of the same sender, by every process."""
+    answers = Answers(shared)
+    await answered(answers, await begun(answers, "key", b"request"))
+    with open_shared(tmp_path) as also_shared:
+        for each in (answers, Answers(also_shared)):
+            assert await each.begin("org", "key", b"request") == OK
+    for who, key in (("other", "key"), ("org", "another")):
+        (await begun(answers, key, b"request", who)).end()
+    assert places(tmp_path) == []
+
+
+async def test_a_key_is_for_one_request(shared: Shared, tmp_path: Path) -> None:
+    """Another request with it is refused, before and after the answer, by every process."""
+    with open_shared(tmp_path) as also_shared:
+        answers, others = Answers(shared), Answers(also_shared)
+        attempt = await begun(answers, "key", b"request")
+        for each in (answers, others):
+            with pytest.raises(KeyReused):
+                await each.begin("org", "key", b"another")
+            with pytest.raises(KeyInUse):
+                await each.begin("org", "key", b"request")
+        await answered(answers, attempt)
+        for each in (answers, others):
+            with pytest.raises(KeyReused):
+                await each.begin("org", "key", b"another")
+    assert places(tmp_path) == []
 
 
 @pytest.mark.parametrize(
     "answer", [None, Answer(status=500, body=b""), Answer(status=503, body=b"")]
 )
-def test_a_failure_of_the_server_frees_the_key(answer: Answer | None) -> None:
+async def test_a_failure_of_the_server_frees_the_key(shared: Shared, answer: Answer | None) -> None:
     """So does a request that never came to an answer. A mistake of the client's is kept."""
-    answers = Answers(Clock())
-    answers.begin("org", "key", b"request")
-    answers.end("org", "key", answer)
-    assert answers.begin("org", "key", b"another") is None
+    answers = Answers(shared)
+    attempt = await begun(answers, "key", b"request")
+    if answer is not None:
+        await answers.keep(attempt, answer)
+    attempt.end()
     mistake = Answer(status=404, body=b"{}")
-    answers.end("org", "key", mistake)
-    assert answers.begin("org", "key", b"another") == mistake
+    await answered(answers, await begun(answers, "key", b"another"), mistake)
+    assert await answers.begin("org", "key", b"another") == mistake
 
 
-def test_answers_are_forgotten_after_a_day() -> None:
+async def test_attempts_at_one_request_make_one_thing(shared: Shared) -> None:
+    """So what an attempt had done before it broke off is found by the next; another's is not."""
+    answers = Answers(shared)
+    seen = []
+    for fingerprint in (b"request", b"request", b"another", b"another"):
+        attempt = await begun(answers, "key", fingerprint)
+        seen.append(attempt.made_as)
+        attempt.end()
+    assert seen[0] == seen[1] != seen[2] == seen[3]
+
+
+async def test_a_killed_process_frees_its_keys(shared: Shared, tmp_path: Path) -> None:
+    """The next attempt makes the same thing, and nothing is left of the first."""
+    script = """
+import os, signal, sys, trio
+from pathlib import Path
+from examples.bedrock.idempotency import Answers
+from examples.bedrock.shared import open_shared
+
+async def main():
+    with open_shared(Path(sys.argv[1])) as shared:
+        answers = Answers(shared)
+        await answers.begin("org", "another", b"request")
+        attempt = await answers.begin("org", "key", b"request")
+        print(attempt.made_as, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+trio.run(main)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    killed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(places(tmp_path)) == 2
+    clock = Clock(time.time())
+    answers = Answers(shared, clock)
+    attempt = await begun(answers, "key", b"request")
+    assert attempt.made_as == killed.stdout.strip()
+    await answered(answers, attempt)
+    assert await answers.begin("org", "key", b"request") == OK
+    clock.now += 90_000
+    await answered(answers, await begun(answers, "a third", b"request"))
+    assert places(tmp_path) == []
+
+
+async def test_answers_are_forgotten_after_a_day(shared: Shared) -> None:
     """Then the request is carried out anew."""
     clock = Clock()
-    answers = Answers(clock)
-    answers.begin("org", "key", b"request")
-    answers.end("org", "key", OK)
+    answers = Answers(shared, clock)
+    await answered(answers, await begun(answers, "key", b"request"))
     clock.now += 86_399
-    assert answers.begin("org", "key", b"request") == OK
+    assert await answers.begin("org", "key", b"request") == OK
     clock.now += 1
-    assert answers.begin("org", "key", b"request") is None
+    (await begun(answers, "key", b"request")).end()
 
 
-def test_the_table_of_answers_is_bounded() -> None:
-    """The oldest makes room, even if its answer is still to come."""
-    answers = Answers(Clock(), limit=2)
-    answers.begin("org", "first", b"1")
+async def test_the_table_of_answers_is_bounded(shared: Shared, tmp_path: Path) -> None:
+    """The oldest makes room, even if its answer is still to come, or the clock was set back."""
+    clock = Clock()
+    answers = Answers(shared, clock, limit=2)
+    first = await begun(answers, "first", b"1")
     for key in ("second", "third"):
-        answers.begin("org", key, b"1")
-        answers.end("org", key, OK)
-    answers.end("org", "first", OK)
-    assert answers.begin("org", "second", b"1") == OK
-    assert answers.begin("org", "third", b"1") == OK
-    assert answers.begin("org", "first", b"1") is None
-    assert answers.begin("org", "third", b"1") == OK
+        clock.now -= 100
+        await answered(answers, await begun(answers, key, b"1"))
+    await answered(answers, first)
+    assert await answers.begin("org", "second", b"1") == OK
+    assert await answers.begin("org", "third", b"1") == OK
+    await answered(answers, await begun(answers, "first", b"1"))
+    assert await answers.begin("org", "third", b"1") == OK
+    assert places(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -199,15 +330,6 @@ def test_ids_are_ulids_that_sort_by_age() -> None:
     assert all(re.fullmatch(r"job_0[0-9A-HJKMNP-TV-Z]{25}", id) for id in ids)
     assert [id[:14] for id in ids] == sorted(id[:14] for id in ids)
     assert with_prefix(ids[0], "blk") == "blk" + ids[0][3:]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "job_", "../../etc/passwd", "job_" + "0" * 25 + "/", "0" * 26]
-)
-def test_only_ids_are_ids(text: str) -> None:
-    """What could be a path is none."""
-    assert is_id(new_id("file"))
-    assert not is_id(text)
 
 
 def test_times_are_utc_with_milliseconds() -> None:

@@ -140,10 +140,10 @@ async def test_a_repeated_request_is_carried_out_once(service: Service) -> None:
     assert first.body == again.body
     assert first.headers["idempotency-status"] == "miss"
     assert again.headers["idempotency-status"] == "hit"
-    assert len(service.store.files) == 1
+    assert len(await service.stored()) == 1
     without = await service.call("POST", "/files", json=FILE)
     assert "idempotency-status" not in without.headers
-    assert len(service.store.files) == 2
+    assert len(await service.stored()) == 2
 
 
 async def test_a_key_of_another_request_is_a_conflict(service: Service) -> None:
@@ -179,7 +179,7 @@ async def test_a_key_that_is_none_is_refused(service: Service, key: str) -> None
     headers = DEMO | {"idempotency-key": key}
     reply = await service.call("POST", "/files", json=FILE, headers=headers)
     assert (reply.status, reply.json["code"]) == (400, "BAD_REQUEST")
-    assert service.store.files == {}
+    assert await service.stored() == []
 
 
 async def test_a_request_that_is_under_way_is_not_begun_again(

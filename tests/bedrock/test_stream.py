@@ -398,10 +398,13 @@ async def test_two_hundred_jobs_at_once(tmp_path: Path) -> None:
         works = [Work() for _ in range(200)]
         jobs = [await service.submit(work) for work in works]
         seen: dict[str, list[str]] = {}
+        following = trio.Semaphore(0)
 
         async def follow(job_id: str) -> None:
             async with service.stream(job_id) as stream:
-                events = [event async for event in stream]
+                events = [await stream.receive()]
+                following.release()
+                events += [event async for event in stream]
             assert {json.loads(event.data)["job_id"] for event in events} == {job_id}
             seen[job_id] = [said(event) for event in events]
 
@@ -411,7 +414,7 @@ async def test_two_hundred_jobs_at_once(tmp_path: Path) -> None:
                     nursery.start_soon(follow, job.id)
                 for work in works:
                     await work.begun.wait()
-                await wait_all_tasks_blocked()
+                    await following.acquire()
                 for work in works:
                     await work.job.progress(0.5)
                 await wait_all_tasks_blocked()
