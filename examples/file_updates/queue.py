@@ -137,9 +137,9 @@ class Queue:
         self._waiting: dict[str, Item] = {}
         self._working: dict[str, _Work] = {}
         # When to look at which path again. An entry of an item that was changed since is passed
-        # over; one that shares a path with an item in process waits for that aside.
+        # over; the path of one that has to wait for an item in process is put aside.
         self._due: list[tuple[float, str]] = []
-        self._blocked: list[tuple[float, str]] = []
+        self._blocked: set[str] = set()
 
     def restore(self, items: Iterable[Item], now: float) -> None:
         """Take in what was stored. A clock set back since then delays nothing for ever."""
@@ -199,7 +199,7 @@ class Queue:
             if item is None or item.cooldown_expires_at != entry[0]:
                 continue
             if not busy.isdisjoint(item.paths):
-                self._blocked.append(entry)
+                self._blocked.add(item.file_path)
                 continue
             del self._waiting[item.file_path]
             self._working[item.file_path] = _Work(item)
@@ -313,7 +313,14 @@ class Queue:
 
     def _wait(self, item: Item) -> None:
         self._waiting[item.file_path] = item
+        self._look_again(item)
+
+    def _look_again(self, item: Item) -> None:
         heapq.heappush(self._due, (item.cooldown_expires_at, item.file_path))
+        if len(self._due) > 2 * len(self._waiting):
+            # Most of it is to be passed over, and while nothing is taken nobody does.
+            self._due = [(each.cooldown_expires_at, path) for path, each in self._waiting.items()]
+            heapq.heapify(self._due)
 
     def _add(self, item: Item, now: float) -> Step:
         self._wait(item)
@@ -329,7 +336,7 @@ class Queue:
 
     def _end_work(self, item: Item) -> Item | None:
         """Return what happened while the item was processed."""
-        for entry in self._blocked:
-            heapq.heappush(self._due, entry)
+        for path in self._blocked & self._waiting.keys():
+            self._look_again(self._waiting[path])
         self._blocked.clear()
         return self._working.pop(item.file_path).next

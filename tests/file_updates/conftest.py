@@ -75,12 +75,14 @@ class Client:
         stream: The stream, open from before the first request.
         updates: What was read from it, by a task that always reads, and not yet taken.
         heard: All updates so far.
+        done: How many items were completed so far.
     """
 
     app: FileUpdates
     stream: ReceivedStream
     updates: trio.MemoryReceiveChannel[ServerSentEvent]
     heard: list[tuple[str, dict[str, Any]]] = attrs.field(factory=list)
+    done: int = 0
 
     async def ask(
         self, method: str, path: str, content: Any = None, **headers: str
@@ -120,6 +122,7 @@ class Client:
         if value["opcode"] != "status_update":
             assert tuple(value["data"]) == FIELDS[value["opcode"]]
         self.heard.append((value["opcode"], value["data"]))
+        self.done += value["opcode"] == "queue_item_completed"
         return self.heard[-1]
 
     async def until(self, opcode: str, **data: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -132,7 +135,7 @@ class Client:
 
     async def completed(self, count: int) -> None:
         """Wait until so many items were completed, from the beginning on."""
-        while sum(opcode == "queue_item_completed" for opcode, _ in self.heard) < count:
+        while self.done < count:
             await self.until("queue_item_completed")
 
     async def opcodes_until(self, opcode: str, **data: Any) -> list[str]:

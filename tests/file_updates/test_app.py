@@ -20,6 +20,7 @@ SSE = {"accept": "text/event-stream"}
 PAGE = Path(api.__file__).with_name("page")
 SHARED = PAGE.parent.with_name("page")
 CONNECTED = b": connected\n\n"
+KEEPALIVE = b": keepalive\n\n"
 
 
 @pytest.fixture
@@ -113,7 +114,32 @@ async def test_a_comment_comes_after_fifteen_seconds_without_updates(
         await advance(14.9)
         assert stream.unread == b""
         await advance(0.1)
-        assert stream.unread == b": keepalive\n\n"
+        assert stream.unread == KEEPALIVE
+
+
+async def test_fifteen_seconds_are_the_default(mock_clock: MockClock) -> None:
+    """Of an application that is told nothing else."""
+    async with (
+        open_app() as app,
+        open_stream(app, "/api/updates", headers=SSE) as stream,
+    ):
+        assert await stream.receive_block() == CONNECTED
+        await advance(14.9)
+        assert stream.unread == b""
+        await advance(0.1)
+        assert stream.unread == KEEPALIVE
+
+
+async def test_a_stream_has_no_end_of_its_own(
+    channel: EventChannel, autojump_clock: MockClock
+) -> None:
+    """After a day without an update it still tells the next one."""
+    async with open_stream(routes(channel, 3600), "/api/updates", headers=SSE) as stream:
+        assert await stream.receive_block() == CONNECTED
+        for _ in range(24):
+            assert await stream.receive_block() == KEEPALIVE
+        await channel.publish(update("info", message="hello"))
+        assert (await stream.receive()).json()["opcode"] == "info"
 
 
 async def test_there_is_no_replay_and_there_are_no_ids(

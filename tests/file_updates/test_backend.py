@@ -104,6 +104,35 @@ async def test_a_new_file_goes_through_all_stages(root: Path) -> None:
         assert await client.search("zebra") == [str(path)]
 
 
+@pytest.mark.parametrize(("function", "begun"), [("extract", 1), ("summarize", 3), ("embed", 5)])
+async def test_a_stage_is_announced_when_it_begins_and_when_it_is_over(
+    root: Path, monkeypatch: pytest.MonkeyPatch, function: str, begun: int
+) -> None:
+    """While one takes its time, it has begun and is not over, and requests are answered."""
+    began, go_on = threading.Event(), threading.Event()
+    do = getattr(work_module, function)
+
+    def do_later(*arguments: object) -> object:
+        began.set()
+        go_on.wait(SECONDS)
+        return do(*arguments)
+
+    monkeypatch.setattr(work_module, function, do_later)
+    async with using() as client:
+        await client.watch(root)
+        (root / "a.txt").write_text("A zebra has stripes.")
+        await client.until("queue_item_processing")
+        assert [(await client.update())[0] for _ in range(begun)] == STAGES[:begun]
+        assert await trio.to_thread.run_sync(began.wait, SECONDS)
+        assert (await client.get("/api/queue/status"))["processing"] == 1
+        assert await client.search("zebra") == []
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.WouldBlock):
+            client.updates.receive_nowait()
+        go_on.set()
+        assert await client.opcodes_until("queue_item_completed") == INDEXED[1 + begun :]
+
+
 async def test_what_is_announced_can_be_found(root: Path) -> None:
     """At the moment at which a file is said to be complete, a search finds it."""
     path = root / "a.txt"

@@ -146,6 +146,16 @@ def test_a_killed_server_leaves_its_port_to_the_next(start_server: Start) -> Non
         assert start_server(port=server.port).port == server.port
 
 
+def test_the_defaults_are_those_of_the_documentation() -> None:
+    """The port, the seconds between two keepalives, and those for which a file cools down."""
+    command = [sys.executable, "-m", "examples.file_updates", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = " ".join(done.stdout.split())
+    assert "listen on this port; 0 for any (60534)" in said
+    assert "send a comment after this long without an update (15.0)" in said
+    assert "index a file when it has not changed for this long (60.0)" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -125,6 +125,15 @@ def test_the_item_that_is_due_first_comes_first(queue: Queue) -> None:
     assert [taken(queue, 20).file_path for _ in range(3)] == ["/b", "/c", "/a"]
 
 
+def test_what_changes_again_and_again_takes_no_more_room(queue: Queue) -> None:
+    """As the log of a server that is written to for days, while the queue is paused."""
+    queue.change("/b", "index", 5)
+    for now in range(1000):
+        queue.change("/a", "index", now)
+    assert len(queue._due) <= 4  # noqa: SLF001 # nothing else shows what it holds
+    assert [taken(queue, 2000).file_path for _ in range(2)] == ["/b", "/a"]
+
+
 # ---- processing ----------------------------------------------------------------------------------
 
 
