@@ -6,6 +6,7 @@ The same is true of one process over a log in memory, which is asked both times 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ SERVERS = ("hypercorn", "sselib")
 DEX = {"x-api-key": "dex_demo", "x-selected-account-id": "acct_demo"}
 BEDROCK = {"authorization": "Bearer sk_demo"}
 GUILD = {"authorization": "Bearer acc_demo"}
+FILE = {"project_id": "prj_demo", "filename": "a.png", "content_type": "image/png"}
 DEX_PROJECT = "/v1/projects/proj_demo"
 
 
@@ -39,10 +41,15 @@ class Server:
 
     def ask(self, method: str, path: str, **options: Any) -> Any:
         """Send a request that is answered with JSON."""
-        url = path if path.startswith("http") else self.url + path
-        response = requests.request(method, url, headers=self.headers, timeout=PATIENCE, **options)
+        response = self.send(method, path, **options)
         assert response.ok, response.text
         return response.json()
+
+    def send(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request, also to what another process has said is at its own URL."""
+        url = self.url + re.sub("https?://[^/]+", "", path)
+        headers = self.headers | options.pop("headers", {})
+        return requests.request(method, url, headers=headers, timeout=PATIENCE, **options)
 
     def lines(self, path: str) -> Iterator[bytes]:
         """Open a stream, and return its lines behind the first, which has come."""
@@ -75,22 +82,25 @@ def log(
         yield server.url
 
 
-Start = Callable[[str, dict[str, str]], Server]
+Start = Callable[..., Server]
 
 
 @pytest.fixture
 def start(log: str, tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts a process of an example, or finds the one that there can be."""
     servers: list[Server] = []
+    shared = () if log == "memory" else ("--reuse-port", "--data", str(tmp_path / "data"))
     with ExitStack() as stack:
 
-        def start(name: str, headers: dict[str, str]) -> Server:
+        def start(name: str, headers: dict[str, str], *options: str) -> Server:
             if log == "memory" and servers:
                 return servers[0]
             place = tmp_path / f"process{len(servers)}"
             place.mkdir()
             start_process = stack.enter_context(starting(f"examples.{name}", place))
-            example = start_process("--log", log, "--server", SERVERS[len(servers) % 2])
+            example = start_process(
+                *("--log", log, "--server", SERVERS[len(servers) % 2]), *shared, *options
+            )
             servers.append(Server(example.url, headers, example.process))
             return servers[-1]
 
@@ -120,16 +130,52 @@ def test_a_dex_batch_is_cancelled_through_another_process(start: Start) -> None:
         assert finished["progress"]["pending"] == 0
 
 
-def comparison(server: Server) -> str:
-    """Have two large drawings compared, which takes some seconds, and return the job's id."""
+def comparison(server: Server, uploads: Server | None = None, *, scale: int = 14) -> str:
+    """Have two drawings compared, which takes some seconds at this scale, and return the job's id.
+
+    They are announced to the one process, and uploaded to the other.
+    """
     blocks = []
     for box in (DOOR, WINDOW):
-        file = {"project_id": "prj_demo", "filename": "a.png", "content_type": "image/png"}
-        upload = server.ask("POST", "/files", json=file)["data"]["upload_url"]
-        drawing = png(plan(box).resize((400 * 14, 300 * 14)))
-        blocks.append(server.ask("PUT", upload, data=drawing)["data"]["block_id"])
+        upload = server.ask("POST", "/files", json=FILE)["data"]["upload_url"]
+        drawing = png(plan(box).resize((400 * scale, 300 * scale)))
+        uploaded = (uploads or server).ask("PUT", upload, data=drawing)
+        blocks.append(uploaded["data"]["block_id"])
     body = {"old_id": blocks[0], "new_id": blocks[1], "type": "Block"}
     return str(server.ask("POST", "/compare", json=body)["job_id"])
+
+
+def test_bedrock_processes_are_one_service(start: Start) -> None:
+    """A file announced by one is uploaded to the other; its pictures are found by either.
+
+    A request is carried out once, whichever is asked again.
+    """
+    here, there = start("bedrock", BEDROCK), start("bedrock", BEDROCK)
+    job_id = comparison(here, there, scale=1)
+    assert data_of(there.lines(f"/jobs/{job_id}/stream"))[-1]["status"] == "COMPLETED"
+    (overlay,) = here.ask("GET", "/overlays")["data"]
+    assert there.send("GET", overlay["uri"], headers={"authorization": ""}).status_code == 200
+
+    key = {"idempotency-key": "key"}
+    first = here.send("POST", "/files", json=FILE, headers=key)
+    again = there.send("POST", "/files", json=FILE, headers=key)
+    assert (first.content, first.status_code) == (again.content, again.status_code)
+    statuses = [each.headers["idempotency-status"] for each in (first, again)]
+    assert statuses == ["miss", "hit"]
+    other = there.send("POST", "/files", json=FILE | {"filename": "b.png"}, headers=key)
+    assert other.status_code == 409
+
+    path = f"/overlays/{overlay['id']}"
+    assert there.send("DELETE", path).status_code == 204
+    assert [each.send("GET", path).status_code for each in (here, there)] == [404, 404]
+
+
+def test_a_bedrock_key_has_so_many_requests_over_all_processes(start: Start) -> None:
+    """What one allowed, the other counts."""
+    here, there = (start("bedrock", BEDROCK, "--rate-limit", "1") for _ in range(2))
+    answers = [each.send("GET", "/jobs") for each in (here, there, here)]
+    assert [each.status_code for each in answers] == [200, 429, 429]
+    assert int(answers[1].headers["retry-after"]) <= 60
 
 
 def test_a_bedrock_job_is_cancelled_through_another_process(start: Start) -> None:

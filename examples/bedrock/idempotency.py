@@ -124,7 +124,7 @@ class Answers:
         """
         return await self._shared.write_claiming(partial(self._begin, who, key, fingerprint))
 
-    async def keep(self, attempt: Attempt, answer: Answer) -> None:
+    async def keep(self, attempt: Attempt, answer: Answer) -> None:  # noqa: ASYNC910 # a 5xx is not kept
         """Keep the answer to a request that has not ended, unless it is a 5xx.
 
         Cancellation: it is kept or not.

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from sselib import Job, MemoryLog, open_sqlite_log
+
+from ..processes import ROOT
 from .service import (
     DEMO,
     DRAWING,
     FILE,
     OTHER,
+    PATIENCE,
     Service,
     Work,
     open_service,
@@ -208,3 +215,94 @@ async def test_a_request_that_is_under_way_is_not_begun_again(
             assert (reply.status, reply.json["code"]) == (409, "CONFLICT")
             nursery.cancel_scope.cancel()
     assert (await service.call("POST", "/compare", json=body, headers=headers)).status == 202
+
+
+async def test_a_request_that_is_under_way_in_another_process_is_not_begun_again(
+    tmp_path: Path,
+) -> None:
+    """409 there as here, and the answer when there is one; to another request always 409."""
+    log = MemoryLog()
+    async with open_service(tmp_path, log=log) as service, open_service(tmp_path, log=log) as other:
+        block_id = await service.upload(DRAWING)
+        body = {"old_id": block_id, "new_id": block_id, "type": "Block"}
+        headers = DEMO | {"idempotency-key": "key-1"}
+        begun, may_go = trio.Event(), trio.Event()
+        submit = service.runner.submit
+        replies = []
+
+        async def submit_slowly(*arguments: Any, **options: Any) -> Job:
+            begun.set()
+            await may_go.wait()
+            return await submit(*arguments, **options)
+
+        async def first() -> None:
+            replies.append(await service.call("POST", "/compare", json=body, headers=headers))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(service.runner, "submit", submit_slowly)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(first)
+                await begun.wait()
+                for each in (service, other):
+                    for sent in (body, body | {"type": "Sheet"}):
+                        reply = await each.call("POST", "/compare", json=sent, headers=headers)
+                        assert (reply.status, reply.json["code"]) == (409, "CONFLICT")
+                may_go.set()
+        replies += [
+            await each.call("POST", "/compare", json=body, headers=headers)
+            for each in (service, other)
+        ]
+        assert [reply.status for reply in replies] == [202, 202, 202]
+        assert len({reply.body for reply in replies}) == 1
+        assert len(await service.runner.list()) == 1
+
+
+async def test_what_a_killed_process_had_begun_is_not_begun_twice(tmp_path: Path) -> None:
+    """It had submitted the job and not answered yet: who repeats the request is given that job."""
+    script = """
+import json, os, signal, sys, trio
+from pathlib import Path
+from examples.bedrock.app import open_app
+from sselib import JobRunner, open_sqlite_log
+from sselib.testing import open_stream
+
+submit = JobRunner.submit
+
+async def submit_and_die(*arguments, **options):
+    job = await submit(*arguments, **options)
+    print(job.id, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    JobRunner.submit = submit_and_die
+    directory, body, headers = sys.argv[1:]
+    async with (
+        open_sqlite_log(f"{directory}/log.db") as log,
+        open_app(log=log, directory=Path(directory)) as app,
+        open_stream(
+            app, "/compare", method="POST", headers=json.loads(headers), body=body.encode()
+        ),
+    ):
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+    async with (
+        open_sqlite_log(tmp_path / "log.db") as log,
+        open_service(tmp_path, log=log) as service,
+    ):
+        block_id = await service.upload(DRAWING)
+        body = {"old_id": block_id, "new_id": block_id, "type": "Block"}
+        headers = DEMO | {"idempotency-key": "key-1"}
+        command = [sys.executable, "-c", script, str(tmp_path), json.dumps(body)]
+        with trio.fail_after(PATIENCE):
+            killed = await trio.run_process(
+                [*command, json.dumps(headers)], cwd=ROOT, capture_stdout=True, check=False
+            )
+        assert killed.returncode == -signal.SIGKILL
+        job_id = killed.stdout.decode().strip()
+        for expected in ("miss", "hit"):
+            reply = await service.call("POST", "/compare", json=body, headers=headers)
+            assert (reply.status, reply.json["job_id"]) == (202, job_id)
+            assert reply.headers["idempotency-status"] == expected
+        assert [job.id for job in await service.runner.list()] == [job_id]

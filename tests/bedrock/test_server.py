@@ -18,7 +18,7 @@ import requests
 
 from ..processes import ROOT, starting
 from .drawings import DOOR, WINDOW, plan, png
-from .service import DEMO
+from .service import DEMO, FILE
 
 PATIENCE = 20  # seconds
 
@@ -51,8 +51,7 @@ class Server:
         return response.json()
 
     def upload(self, content: bytes) -> str:
-        file = {"project_id": "prj_demo", "filename": "plan.png", "content_type": "image/png"}
-        url = self.send("POST", "/files", json=file)["data"]["upload_url"]
+        url = self.send("POST", "/files", json=FILE)["data"]["upload_url"]
         return str(self.send("PUT", url, data=content)["data"]["block_id"])
 
     def compare(self, old: bytes, new: bytes) -> str:
@@ -174,26 +173,55 @@ def test_files_survive_in_a_directory(start_server: Start, tmp_path: Path) -> No
     assert requests.get(url, headers=headers, timeout=PATIENCE).status_code == 204
 
 
+def test_processes_that_share_a_directory_are_one_server(
+    start_server: Start, tmp_path: Path
+) -> None:
+    """Whichever of two on one port is asked, and when one is killed the other has all of it."""
+    arguments = ("--data", str(tmp_path / "data"), "--reuse-port", "--rate-limit", "1000")
+    server = start_server(*arguments)
+    other = start_server(*arguments, "--port", str(server.port))
+    key = {"Idempotency-Key": "key-1"}
+    url = f"{server.url}/files"
+    announced = {
+        requests.post(url, json=FILE, headers=DEMO | key, timeout=PATIENCE).content
+        for _ in range(16)
+    }
+    assert len(announced) == 1
+    jobs = [server.compare(png(plan(DOOR)), png(plan(WINDOW))) for _ in range(4)]
+    for job_id in jobs:
+        stream = requests.get(f"{url[:-6]}/jobs/{job_id}/stream", headers=DEMO, timeout=PATIENCE)
+        assert b"event: completed" in stream.content
+    overlays = server.send("GET", "/overlays")["data"]
+    assert {each["job_id"] for each in overlays} == set(jobs)
+    other.process.kill()
+    other.process.wait()
+    for overlay in overlays:
+        assert requests.get(overlay["uri"], timeout=PATIENCE).content.startswith(b"\x89PNG")
+    again = requests.post(url, json=FILE, headers=DEMO | key, timeout=PATIENCE)
+    assert {again.content} == announced
+
+
 @pytest.mark.parametrize("name", ["bedrock", "demo"])
-def test_a_directory_is_for_one_process(start_server: Start, tmp_path: Path, name: str) -> None:
-    """A second one says so and ends, before it touches anything."""
-    directory = tmp_path / "store"
-    mine = directory / "bedrock" if name == "demo" else directory
-    server = start_server("--data", str(mine))
-    block = server.upload(png(plan(DOOR)))
-    command = [sys.executable, "-m", f"examples.{name}", "--port", "0", "--data", str(directory)]
+def test_a_directory_that_cannot_be_used_is_an_error_that_says_so(
+    tmp_path: Path, name: str
+) -> None:
+    """Nothing is served, and what is there is left alone."""
+    mine = tmp_path / "bedrock" if name == "demo" else tmp_path
+    mine.mkdir(exist_ok=True)
+    (mine / "bedrock.db").write_text("what is that?" * 100)
+    command = [sys.executable, "-m", f"examples.{name}", "--port", "0", "--data", str(tmp_path)]
     command += ["--files-port", "0"] if name == "demo" else []
-    second = subprocess.run(
+    done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
-    assert second.returncode == 1
-    assert second.stderr.endswith(f"{mine} is used by another process\n")
-    assert server.send("GET", f"/files/{block.replace('blk', 'file')}")["data"]["filename"]
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"{mine / 'bedrock.db'}: file is not a database\n")
+    assert (mine / "bedrock.db").read_text().startswith("what is that?")
 
 
-def test_a_port_is_not_shared(tmp_path: Path) -> None:
-    """It says why."""
-    command = [sys.executable, "-m", "examples.bedrock", "--reuse-port", "--log"]
+def test_a_port_is_shared_with_a_directory(tmp_path: Path) -> None:
+    """Without one it is refused, with the reason: a client would find its files by chance."""
+    command = [sys.executable, "-m", "examples.bedrock", "--port", "0", "--reuse-port", "--log"]
     refused = subprocess.run(
         [*command, f"sqlite:{tmp_path / 'log'}"],
         cwd=ROOT,
@@ -201,8 +229,8 @@ def test_a_port_is_not_shared(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert refused.returncode == 2
-    assert "what is uploaded to one process is not known to another" in refused.stderr
+    assert refused.returncode == 1
+    assert refused.stderr == "--reuse-port needs a directory that the processes share: --data DIR\n"
 
 
 def test_jobs_survive_a_server_that_is_killed(start_server: Start, tmp_path: Path) -> None:
