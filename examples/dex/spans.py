@@ -116,14 +116,25 @@ class Tracer:
 
 
 def close_open(job: Job) -> dict[str, Any]:
-    """Return the spans of a job that are open at its end, as that closes them."""
-    end: dict[str, Any] = {
-        "end_timestamp": timestamp(job.completed_at),
-        "status": _STATUS.get(job.status, "SUCCESS"),
-    }
-    if job.error is not None:
-        end["output"] = {"error": job.error.message}
-    return {id: span | end for id, span in job.parts.items() if span["end_timestamp"] is None}
+    """Return the spans of a job that are open at its end, as that closes them.
+
+    Those that a batch shows of its children are closed by how these ended: it may be cancelled
+    before it has come to show that.
+    """
+    roots = {child.details["span_id"]: child for child in job.children.values()}
+
+    def ended(span: dict[str, Any]) -> dict[str, Any]:
+        above: dict[str, Any] | None = span
+        while above is not None and above["id"] not in roots:
+            above = job.parts.get(above["parent_id"])
+        who = job if above is None else roots[above["id"]]
+        end = {
+            "end_timestamp": timestamp(job.completed_at),
+            "status": _STATUS.get(who.status, "SUCCESS"),
+        }
+        return span | end | ({} if who.error is None else {"output": {"error": who.error.message}})
+
+    return {id: ended(span) for id, span in job.parts.items() if span["end_timestamp"] is None}
 
 
 def history(job: Job) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import requests
 import trio
 
 from examples.dex.store import Store
-from sselib import MemoryLog
+from sselib import EventStreamDecoder, JobChange, MemoryLog, NewEntry
+from sselib.log import EntryId
 
 from ..processes import starting
 from .conftest import DEMO, Gate, client_of
@@ -30,6 +32,23 @@ DONE = [
     (step, "success")
     for step in ("load_document", "detect_format", "parse_blocks", "chunk", "store_result")
 ]
+
+
+class Recording(MemoryLog):
+    """A log that remembers the changes of jobs, also those that are superseded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes: list[JobChange] = []
+
+    async def append(
+        self, topic: str, entries: Sequence[NewEntry], *, token: str | None = None
+    ) -> list[EntryId]:
+        ids = await super().append(topic, entries, token=token)
+        for entry in entries if topic.startswith("dex/") else ():
+            (event,) = EventStreamDecoder().feed(entry.block)
+            self.changes.append(event.structure(JobChange))
+        return ids
 
 
 async def test_a_job_is_done_again_by_the_next_process(tmp_path: Path, gate: Gate) -> None:
@@ -82,7 +101,7 @@ async def test_what_was_kept_already_is_kept_once(
 
 async def test_a_batch_goes_on_with_what_is_left_of_it(tmp_path: Path, gate: Gate) -> None:
     """Documents that are over stay so, one that was being parsed and one in line are parsed."""
-    log = MemoryLog()
+    log = Recording()
     contents: list[tuple[str, str | bytes]] = [
         ("a.xyz", b"x"),
         ("b.md", MARKDOWN),
@@ -105,6 +124,10 @@ async def test_a_batch_goes_on_with_what_is_left_of_it(tmp_path: Path, gate: Gat
             own = await client.follow({"id": child["job_id"]})
             shown = {data["id"]: data for name, data in own if name == "trace_update"}
             assert {id: spans[id] for id in shown} == shown
+    told = [each for each in log.changes if each.job_id == batch["id"] and each.what == "part"]
+    check_order(
+        [("trace_update", each.value) for each in told] + events[-2:], "partially_succeeded"
+    )
 
 
 async def test_a_document_that_stops_every_process_is_given_up(tmp_path: Path, gate: Gate) -> None:

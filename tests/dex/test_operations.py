@@ -141,7 +141,7 @@ def test_counters_add_up(finished: bool, cancelled: int, pending: int) -> None: 
 def test_spans_that_are_open_are_closed_by_the_end() -> None:
     """With its time and what it was; those that are closed stay as they are."""
     parts = {
-        "root": {"id": "root", "end_timestamp": None, "status": None, "output": None},
+        "root": {"id": "root", "parent_id": None, "end_timestamp": None, "output": None},
         "a": {"id": "a", "end_timestamp": "x", "status": "SUCCESS", "output": 1},
     }
     ended = job(parts=parts, finished=True)
@@ -152,8 +152,54 @@ def test_spans_that_are_open_are_closed_by_the_end() -> None:
         ("cancelled", None, "CANCELED", None),
     ):
         assert close_open(attrs.evolve(ended, status=status, error=error)) == {
-            "root": {"id": "root", "end_timestamp": at, "status": closed, "output": output}
+            "root": {
+                "id": "root",
+                "parent_id": None,
+                "end_timestamp": at,
+                "status": closed,
+                "output": output,
+            }
         }
+
+
+def test_spans_of_children_are_closed_by_how_these_ended() -> None:
+    """Also if the batch was cancelled before it had shown that."""
+    parts = {
+        each["id"]: each
+        for each in (
+            {"id": "root", "parent_id": None, "end_timestamp": None},
+            {"id": "root-0", "parent_id": "root", "end_timestamp": None},
+            {"id": "a", "parent_id": "root-0", "end_timestamp": None},
+            {"id": "root-1", "parent_id": "root", "end_timestamp": None},
+            {"id": "root-2", "parent_id": "root", "end_timestamp": None},
+        )
+    }
+    error = JobError("x", "no")
+    ended = [
+        ChildJob(
+            id=str(number),
+            kind="parse",
+            status=status,
+            details={"span_id": f"root-{number}"},
+            error=error if status == "failed" else None,
+        )
+        for number, status in enumerate(("succeeded", "failed", "cancelled"))
+    ]
+    batch = job(
+        status="cancelled",
+        parts=parts,
+        children={child.id: child for child in ended},
+        finished=True,
+    )
+    closed = close_open(batch)
+    assert {id: span["status"] for id, span in closed.items()} == {
+        "root": "CANCELED",
+        "root-0": "SUCCESS",
+        "a": "SUCCESS",
+        "root-1": "ERROR",
+        "root-2": "CANCELED",
+    }
+    assert closed["root-1"]["output"] == {"error": "no"}
 
 
 def test_a_job_is_shown_as_documented() -> None:

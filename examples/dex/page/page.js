@@ -6,6 +6,7 @@ import { SAMPLES } from "./samples.js";
 const PROJECT = "v1/projects/proj_demo";
 const STAGES = 5; // of the work on one document
 const MOST = 200; // spans to show
+const MOST_CHUNKS = 50; // of a document
 const TONES = { succeeded: "good", partially_succeeded: "warn", failed: "bad", cancelled: "warn" };
 const SPAN_TONES = { SUCCESS: "good", ERROR: "bad", CANCELED: "warn" };
 
@@ -104,10 +105,16 @@ class Trace {
     return [...this.spans.values()].find((span) => !this.spans.has(span.parent_id));
   }
 
-  below(id) {
-    return [...this.spans.values()]
-      .filter((span) => span.parent_id === id)
-      .sort((one, other) => one.start_timestamp.localeCompare(other.start_timestamp));
+  /** Every span and how deep it is, each behind its parent, and in the order in which they began. */
+  get tree() {
+    const below = Map.groupBy(this.spans.values(), (span) => span.parent_id);
+    const walk = (span, depth) => [
+      [span, depth],
+      ...(below.get(span.id) ?? [])
+        .sort((one, other) => one.start_timestamp.localeCompare(other.start_timestamp))
+        .flatMap((each) => walk(each, depth + 1)),
+    ];
+    return this.root ? walk(this.root, 0) : [];
   }
 
   /** Of several documents, how many are over; of one, how many of its stages. */
@@ -115,8 +122,8 @@ class Trace {
     const { root } = this;
     if (!root) return 0;
     if (root.metadata?.total) return 1 - root.metadata.pending / root.metadata.total;
-    const stages = this.below(root.id);
-    return Math.min(1, stages.filter((span) => span.status === "SUCCESS").length / STAGES);
+    const stages = [...this.spans.values()].filter((span) => span.parent_id === root.id && span.status === "SUCCESS");
+    return Math.min(1, new Set(stages.map((span) => span.name)).size / STAGES);
   }
 
   show() {
@@ -125,9 +132,10 @@ class Trace {
     const begin = Date.parse(root.start_timestamp);
     const times = [...this.spans.values()].map((span) => Date.parse(span.end_timestamp ?? span.start_timestamp));
     const whole = Math.max(1, (root.end_timestamp ? 0 : 1) + Math.max(...times) - begin);
-    const rows = [];
-    const walk = (span, depth) => {
-      if (rows.length === MOST) return;
+    let shown = this.tree;
+    // Of many, those that are not too deep, so that there is something of each document.
+    for (let depth = 4; shown.length > MOST && depth > 0; depth--) shown = shown.filter((each) => each[1] <= depth);
+    const rows = shown.slice(0, MOST).map(([span, depth]) => {
       const from = Date.parse(span.start_timestamp) - begin;
       const to = (span.end_timestamp ? Date.parse(span.end_timestamp) : begin + whole) - begin;
       const row = view.step(
@@ -140,10 +148,8 @@ class Trace {
       row.style.setProperty("--depth", depth);
       row.style.setProperty("--from", from / whole);
       row.style.setProperty("--to", to / whole);
-      rows.push(row);
-      for (const each of this.below(span.id)) walk(each, depth + 1);
-    };
-    walk(root, 0);
+      return row;
+    });
     view.part.steps.replaceChildren(...rows);
   }
 }
@@ -166,7 +172,12 @@ async function showResult(names, signal) {
       said = `${parsed.format}: ${parsed.blocks.length} blocks, ${parsed.chunks.length} chunks`;
       const heading = document.createElement("h3");
       heading.textContent = name;
-      at("chunks").append(heading, ...parsed.chunks.map(chunk));
+      at("chunks").append(heading, ...parsed.chunks.slice(0, MOST_CHUNKS).map(chunk));
+      if (parsed.chunks.length > MOST_CHUNKS) {
+        const more = document.createElement("p");
+        more.textContent = `and ${parsed.chunks.length - MOST_CHUNKS} more`;
+        at("chunks").append(more);
+      }
     }
     for (const text of [name, each.status, said]) row.insertCell().textContent = text;
   }
