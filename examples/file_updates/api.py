@@ -37,6 +37,7 @@ from .watching import WatchError
 
 MAX_BODY: Final = 64 * 1024  # bytes
 DEFAULT_RESULTS: Final = 50
+MAX_ITEMS: Final = 1000  # of the queue in one answer, which is made in one go while others wait
 
 _PAGE: Final = Path(__file__).with_name("page")
 
@@ -146,11 +147,12 @@ class _API:
 
     async def get_items(self, request: Request) -> ASGIApp:
         backend = self._backend
-        items = backend.queue.items(backend.now())
-        limit = request.query_params.get("limit", str(len(items)))
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
-            raise HTTPException(400, f"limit is a number, not {limit!r}")
-        shown = [_item(item, status) for item, status in items[: int(limit)]]
+        limit = request.query_params.get("limit", str(MAX_ITEMS))
+        is_number = limit.isascii() and limit.isdigit() and len(limit) < 10
+        if not (is_number and int(limit) <= MAX_ITEMS):
+            raise HTTPException(400, f"limit is a number from 0 to {MAX_ITEMS}, not {limit!r}")
+        items = backend.queue.items(backend.now(), int(limit))
+        shown = [_item(item, status) for item, status in items]
         return JSONResponse({"items": shown})  # noqa: ASYNC910 # nothing here blocks
 
     async def remove_item(self, request: Request) -> ASGIApp:

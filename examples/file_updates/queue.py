@@ -279,12 +279,22 @@ class Queue:
         items += [work.next for work in working if work.next is not None]
         return {path for item in items for path in item.paths if is_inside(path, directory)}
 
-    def items(self, now: float) -> list[tuple[Item, Status]]:
-        """All items with their statuses, in the order in which they were or will be processed."""
-        waiting = sorted(self._waiting.values(), key=lambda item: item.cooldown_expires_at)
-        return [(work.item, "processing") for work in self._working.values()] + [
-            (item, item.status(now)) for item in waiting
+    def items(self, now: float, most: int | None = None) -> list[tuple[Item, Status]]:
+        """Items with their statuses, in the order in which they were or will be processed.
+
+        Args:
+            now: The time.
+            most: How many of them to give at most; None for all.
+        """
+        working: list[tuple[Item, Status]] = [
+            (w.item, "processing") for w in self._working.values()
         ]
+        first = heapq.nsmallest(
+            len(self) if most is None else most,
+            self._waiting.values(),
+            key=lambda item: item.cooldown_expires_at,
+        )
+        return [*working, *((item, item.status(now)) for item in first)][:most]
 
     def counts(self, now: float) -> dict[str, int]:
         """How many items there are, in all and of each status."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -139,7 +141,26 @@ async def test_the_queue_is_shown(root: Path) -> None:
         assert item["dest_path"] == str(root / "b.txt")
         assert item["retry_count"] == 0
         assert (await client.get("/api/queue/items?limit=0"))["items"] == []
-        assert (await client.ask("GET", "/api/queue/items?limit=-1"))[0] == 400
+        for wrong in ("-1", "1001", "9" * 5000, "²", "x", ""):
+            status, value = await client.ask("GET", f"/api/queue/items?limit={quote(wrong)}")
+            assert (status, value["error"]) == (
+                400,
+                f"limit is a number from 0 to 1000, not {wrong!r}",
+            )
+
+
+async def test_a_long_queue_is_shown_in_part() -> None:
+    """What is processed, then what is due first; so that no answer holds up the others."""
+    async with using() as client:
+        await client.ask("POST", "/api/queue/pause")
+        queue = client.app._backend.queue  # noqa: SLF001 # to fill it without so many files
+        for number in range(1500):
+            queue.change(f"/{number}", "index", 1500 - number)
+        queue.take(math.inf)
+        for given, count in (("", 1000), ("?limit=3", 3), ("?limit=1", 1)):
+            items = (await client.get(f"/api/queue/items{given}"))["items"]
+            assert [item["file_path"] for item in items] == [f"/{1499 - n}" for n in range(count)]
+            assert [item["status"] for item in items] == ["processing", *["ready"] * (count - 1)]
 
 
 async def test_an_item_is_taken_out(root: Path) -> None:
