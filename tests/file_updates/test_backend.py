@@ -228,7 +228,10 @@ async def test_a_file_that_is_moved_to_another_type_is_read_as_that(root: Path) 
         await indexed(client, path)
         path.rename(there)
         await client.until("file_failed", **named(there))
-        assert await client.search("zebra") == []
+        # The system may tell of a move in two pieces: then the old name goes by itself.
+        with trio.fail_after(30):
+            while await client.search("zebra"):
+                await trio.lowlevel.checkpoint()
 
 
 async def test_a_moved_directory_takes_its_files_along(root: Path) -> None:
