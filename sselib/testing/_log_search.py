@@ -392,7 +392,9 @@ class Search:
         client = self.clients[number]
         if client.subscription is not None:
             await trio.testing.wait_all_tasks_blocked()
-            await self.take(client, limit, wait=client.subscription.is_behind())
+            # A cursor may be behind with nothing to come: what there was is too old.
+            wait = client.subscription.is_behind() and not self.has_all(client)
+            await self.take(client, limit, wait=wait)
 
     async def take(self, client: Client, limit: int, *, wait: bool) -> None:
         """Read as a response does; what is given is in order, of what there was, nothing twice."""
