@@ -110,7 +110,7 @@ class LoadClient:
                 ask(held)
             elif number % BURST == 0 or number == count - 1:
                 self.ask()  # an answer to a later one: all before it have been accepted
-            held.setblocking(False)  # noqa: FBT003 - its only argument
+            held.setblocking(False)  # noqa: FBT003 # its only argument
 
     def closed(self) -> int:
         """Return how many connections that were left alone the server has closed."""
@@ -140,7 +140,7 @@ class LoadClient:
         stream = socket.create_connection(self._address, timeout=SILENCE)
         self._streams.append(stream)
         stream.sendall(self._request)
-        stream.setblocking(False)  # noqa: FBT003 - its only argument
+        stream.setblocking(False)  # noqa: FBT003 # its only argument
         self._selector.register(stream, selectors.EVENT_READ)
         return stream
 

@@ -28,10 +28,10 @@ from sselib.registry import StreamRegistry
 from .stream_events import EVENT_TYPE, HELLO, KEPT_ALIVE, payload
 
 
-async def hello(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 - ASGI's arguments
+async def hello(scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG001 # ASGI's arguments
     """Answer any request with a greeting."""
     if scope["type"] != "http":
-        raise NotImplementedError("there is no lifespan")
+        raise RuntimeError("there is no lifespan")
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(HELLO))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": HELLO})

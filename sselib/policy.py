@@ -119,7 +119,7 @@ class Schedule:
         self._beat = opened_at + self._heartbeat
         self._expires = math.inf
         if policy.max_age is not None:
-            earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 - it is no secret
+            earlier = random.uniform(0, policy.max_age_jitter)  # noqa: S311 # it is no secret
             self._expires = opened_at + policy.max_age * (1 - earlier)
 
     def next(self) -> float:

@@ -29,7 +29,7 @@ class EventStreamResponse(Response):
         self,
         source: EventChannel | Callable[[SendEvent], Awaitable[None]],
         *,
-        policy: StreamPolicy = StreamPolicy(),  # noqa: B008 - frozen
+        policy: StreamPolicy = StreamPolicy(),  # noqa: B008 # frozen
         replay: Replay = "current",
         headers: Headers = (),
         status: int = 200,

@@ -358,7 +358,7 @@ def test_encode(item: ServerSentEvent | Comment, wire: bytes) -> None:
     assert encode(item) == wire
 
 
-class Name(str, Enum):  # noqa: UP042 - formats as `Name.A`, unlike a StrEnum
+class Name(str, Enum):  # noqa: UP042 # formats as `Name.A`, unlike a StrEnum
     A = "a"
 
 

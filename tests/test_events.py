@@ -164,7 +164,7 @@ def test_a_wrong_value_is_not_shown_whole(make: Any) -> None:
     assert len(str(caught.value)) < 160
 
 
-class Name(str, Enum):  # noqa: UP042 - formats as `Name.A`, unlike a StrEnum
+class Name(str, Enum):  # noqa: UP042 # formats as `Name.A`, unlike a StrEnum
     A = "a"
     BREAK = "a\n"
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sselib import EventStreamDecoder, InvalidEventData, ServerSentEvent, encode
 
 
-class Name(str, Enum):  # noqa: UP042 - formats as `Name.A`, unlike a StrEnum
+class Name(str, Enum):  # noqa: UP042 # formats as `Name.A`, unlike a StrEnum
     A = "a"
 
 

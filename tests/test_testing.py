@@ -834,7 +834,7 @@ async def test_opening_does_not_wait_for_a_busy_world(chunks: int) -> None:
     """Where something never rests, a stream still opens: all was said, or the window is full."""
 
     async def never_rest() -> None:
-        while True:  # noqa: ASYNC110 (waiting for nothing is its task)
+        while True:  # noqa: ASYNC110 # waiting for nothing is its task
             await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:

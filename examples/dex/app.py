@@ -5,7 +5,7 @@ are taken by a runner, work in its tasks, and are read from their topics; a requ
 reads or cancels one. The updates stream is a job's topic through one function of its changes.
 """
 
-# flake8: noqa: ASYNC910 - what needs no waiting is answered without
+# flake8: noqa: ASYNC910 # what needs no waiting is answered without
 
 from __future__ import annotations
 

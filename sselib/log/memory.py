@@ -124,7 +124,7 @@ class MemoryLog:
     def __init__(
         self,
         *,
-        retention: Retention = Retention(),  # noqa: B008 - frozen
+        retention: Retention = Retention(),  # noqa: B008 # frozen
         max_keys: int | None = DEFAULT_MAX_KEYS,
         clock: Callable[[], int] = wall_clock_ms,
         make_tag: Callable[[], str] = random_tag,

@@ -365,7 +365,7 @@ async def advance(seconds: float) -> None:
     """
     clock = trio.lowlevel.current_clock()
     if not isinstance(clock, trio.testing.MockClock):
-        raise RuntimeError(  # noqa: TRY004 (no argument has a wrong type)
+        raise RuntimeError(  # noqa: TRY004 # no argument has a wrong type
             "advance moves a trio.testing.MockClock: give the test pytest-trio's fixture "
             "mock_clock or autojump_clock"
         )

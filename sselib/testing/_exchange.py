@@ -133,7 +133,7 @@ class Exchange:
                         if self.status is not None
                         else "the application returned without a response"
                     )
-        except Exception as error:  # noqa: BLE001 (raised where the test author sees it)
+        except Exception as error:  # noqa: BLE001 # raised where the test author sees it
             if not _is_departure(error):
                 self.fault = self.fault or error
         finally:

@@ -86,7 +86,7 @@ def open_watcher(*, poll_interval: float | None = None) -> Watcher:
     if poll_interval is not None and not poll_interval >= 0:
         raise ValueError(f"poll_interval is seconds, 0 or more, not {poll_interval!r}")
     if poll_interval is None and sys.platform == "linux":
-        from .inotify import Inotify  # noqa: PLC0415 - it can be imported on Linux only
+        from .inotify import Inotify  # noqa: PLC0415 # it can be imported on Linux only
 
         return Watcher(Inotify())
     return Watcher(Polling(interval=POLL_SECONDS if poll_interval is None else poll_interval))

@@ -296,7 +296,7 @@ async def open_redis_log(
     url: str,
     *,
     prefix: str = "sselib",
-    retention: Retention = Retention(),  # noqa: B008 - frozen
+    retention: Retention = Retention(),  # noqa: B008 # frozen
     max_keys: int | None = DEFAULT_MAX_KEYS,
     patience: float | None = DEFAULT_PATIENCE,
     ssl_context: ssl.SSLContext | None = None,

@@ -311,7 +311,7 @@ class SQLiteLog:
 async def open_sqlite_log(
     path: str | os.PathLike[str],
     *,
-    retention: Retention = Retention(),  # noqa: B008 - frozen
+    retention: Retention = Retention(),  # noqa: B008 # frozen
     max_keys: int | None = DEFAULT_MAX_KEYS,
     synchronous: Synchronous = "full",
     poll: float = DEFAULT_POLL,

@@ -189,7 +189,7 @@ async def test_half_a_rename_waits_for_its_other_half(
     (root / "a").touch()
     hints.take()
     os.rename(a, b)
-    queue = deque(hints._inotify.read(timeout=0))  # noqa: SLF001 - the kernel tears nothing on demand
+    queue = deque(hints._inotify.read(timeout=0))  # noqa: SLF001 # the kernel tears nothing on demand
     monkeypatch.setattr(hints._inotify, "read", lambda timeout: [queue.popleft()] if queue else [])  # noqa: SLF001 # what the kernel says is made up
     assert hints.take() is None
     assert hints.take() == Hint(paths={a: False, b: False}, renamed={b: a})
@@ -391,7 +391,7 @@ async def test_waiting_is_woken_by_an_event_and_by_closing(hints: Inotify, root:
 async def test_a_descriptor_is_closed_once(root: Path) -> None:
     """Closed again, it leaves alone whoever has its number by then."""
     hints = Inotify()
-    number = hints._inotify.fileno()  # noqa: SLF001 - numbers are what this is about
+    number = hints._inotify.fileno()  # noqa: SLF001 # numbers are what this is about
     hints.close()
     with (root / "x").open("w") as file:
         assert file.fileno() == number
