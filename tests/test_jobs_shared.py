@@ -104,6 +104,24 @@ async def running(runner: JobRunner, job: Job) -> None:
                     return
 
 
+class Endless:
+    """Work that goes on until it is cancelled.
+
+    Attributes:
+        unwound: It was.
+    """
+
+    def __init__(self) -> None:
+        self.unwound = trio.Event()
+
+    async def __call__(self, job: RunningJob) -> None:
+        """Work."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            self.unwound.set()
+
+
 async def test_every_runner_knows_every_job(shared: MemoryLog, autojump_clock: MockClock) -> None:
     """Listed, read, followed and awaited, whosoever it is; and one that starts harms none."""
     go_on = trio.Event()
@@ -220,23 +238,16 @@ async def test_a_runner_that_was_taken_for_dead_gives_up_what_is_lost(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
     """When it hears of it: its work is cancelled and says nothing more. Then it goes on."""
-    unwound = trio.Event()
-
-    async def work(job: RunningJob) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            unwound.set()
-
+    work = Endless()
     async with process(shared) as (b, _), process(shared) as (a, wire):
         lost = await a.submit(work)
         await running(a, lost)
         wire.is_cut = True
         lost = await done(b, lost)
-        assert not unwound.is_set()
+        assert not work.unwound.is_set()
         wire.mend()
         with trio.fail_after(1):
-            await unwound.wait()
+            await work.unwound.wait()
         kept = await a.submit(forever)
         await trio.sleep(5 * LEASE)
         assert await b.get(lost.id) == lost
@@ -249,14 +260,7 @@ async def test_a_runner_that_did_not_hear_that_it_was_taken_for_dead_finds_out(
     shared: MemoryLog, autojump_clock: MockClock
 ) -> None:
     """It was cut off, and then its log failed, before it heard of it."""
-    unwound = trio.Event()
-
-    async def work(job: RunningJob) -> None:
-        try:
-            await trio.sleep_forever()
-        finally:
-            unwound.set()
-
+    work = Endless()
     async with process(shared) as (b, _), process(shared) as (a, wire):
         lost = await a.submit(work)
         await running(a, lost)
@@ -274,7 +278,7 @@ async def test_a_runner_that_did_not_hear_that_it_was_taken_for_dead_finds_out(
         assert lost.error == INTERRUPTED
         mended.set()
         with trio.fail_after(5):
-            await unwound.wait()
+            await work.unwound.wait()
 
 
 async def test_a_job_whose_work_can_be_done_again_is_taken(

@@ -150,6 +150,10 @@ class Driven:
         await self.lane.carry()
         await self.lane.settle()
 
+    async def carry_until_gone(self, why: str = "") -> None:
+        with pytest.raises(ClientGone, match=why):
+            await self.carry()
+
     def publish(self, text: str) -> None:
         self.channel.publish_nowait(ServerSentEvent(text))
 
@@ -255,12 +259,7 @@ async def test_a_closed_socket_is_nobodys_number(pair: Pair) -> None:
 async def test_what_a_client_sends_is_its_next_request(pair: Pair) -> None:
     """It is read and kept, and its task sleeps on; but nobody sends without end."""
     async with driving(pair) as driven, trio.open_nursery() as nursery:
-
-        async def carry() -> None:
-            with pytest.raises(ClientGone):
-                await driven.carry()
-
-        nursery.start_soon(carry)
+        nursery.start_soon(driven.carry_until_gone)
         await trio.testing.wait_all_tasks_blocked()
         for _ in range(2):
             driven.client.send(b"GET ")
@@ -324,12 +323,7 @@ async def test_a_client_that_takes_nothing_is_gone(
 ) -> None:
     """The task waits for room as long as the write timeout says."""
     async with driving(pair) as driven, trio.open_nursery() as nursery:
-
-        async def carry() -> None:
-            with pytest.raises(ClientGone, match="took nothing"):
-                await driven.carry()
-
-        nursery.start_soon(carry)
+        nursery.start_soon(driven.carry_until_gone, "took nothing")
         await trio.testing.wait_all_tasks_blocked()
         driven.publish("x" * 900_000)
         await until(lambda: not nursery.child_tasks)
@@ -339,12 +333,7 @@ async def test_a_client_that_takes_nothing_is_gone(
 async def test_a_client_that_has_left_is_gone(pair: Pair, what: str) -> None:
     """By what is read or by what is written, whichever comes first."""
     async with driving(pair) as driven, trio.open_nursery() as nursery:
-
-        async def carry() -> None:
-            with pytest.raises(ClientGone):
-                await driven.carry()
-
-        nursery.start_soon(carry)
+        nursery.start_soon(driven.carry_until_gone)
         await trio.testing.wait_all_tasks_blocked()
         if what == "left":
             driven.client.shutdown(socket.SHUT_WR)

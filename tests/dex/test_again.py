@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import requests
 import trio
 
 from examples.dex.store import Store
-from sselib import EventStreamDecoder, JobChange, MemoryLog, NewEntry
-from sselib.log import EntryId
+from sselib import MemoryLog
 
 from ..processes import starting
+from ..recording import RecordingLog
 from .conftest import DEMO, Gate, client_of
 from .test_api import MARKDOWN
 from .test_updates import check_order
@@ -32,23 +31,6 @@ DONE = [
     (step, "success")
     for step in ("load_document", "detect_format", "parse_blocks", "chunk", "store_result")
 ]
-
-
-class Recording(MemoryLog):
-    """A log that remembers the changes of jobs, also those that are superseded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.changes: list[JobChange] = []
-
-    async def append(
-        self, topic: str, entries: Sequence[NewEntry], *, token: str | None = None
-    ) -> list[EntryId]:
-        ids = await super().append(topic, entries, token=token)
-        for entry in entries if topic.startswith("dex/") else ():
-            (event,) = EventStreamDecoder().feed(entry.block)
-            self.changes.append(event.structure(JobChange))
-        return ids
 
 
 async def test_a_job_is_done_again_by_the_next_process(tmp_path: Path, gate: Gate) -> None:
@@ -101,7 +83,7 @@ async def test_what_was_kept_already_is_kept_once(
 
 async def test_a_batch_goes_on_with_what_is_left_of_it(tmp_path: Path, gate: Gate) -> None:
     """Documents that are over stay so, one that was being parsed and one in line are parsed."""
-    log = Recording()
+    log = RecordingLog()
     contents: list[tuple[str, str | bytes]] = [
         ("a.xyz", b"x"),
         ("b.md", MARKDOWN),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -25,30 +25,18 @@ from examples.guild.projects import (
     site_slug,
     state_of,
 )
-from sselib import EventStream, EventStreamDecoder, MemoryLog, NewEntry, encode, open_topics
-from sselib.jobs import Job, JobChange, JobRunner, open_job_runner
-from sselib.log import EntryId
+from sselib import EventStream, MemoryLog, encode, open_topics
+from sselib.jobs import Job, JobRunner, open_job_runner
 from sselib.testing import open_stream
 
+from ..recording import RecordingLog
 from .asking import BRIEF
 
 STATUSES = ("parsing", "decomposing", "executing", "done", "failed")
 
 
-class Recording(MemoryLog):
-    """A log that remembers the changes of jobs, also those that are superseded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.changes: list[JobChange] = []
-
-    async def append(
-        self, topic: str, entries: Sequence[NewEntry], *, token: str | None = None
-    ) -> list[EntryId]:
-        for entry in entries if "/" in topic else ():
-            (event,) = EventStreamDecoder().feed(entry.block)
-            self.changes.append(event.structure(JobChange))
-        return await super().append(topic, entries, token=token)
+class Recording(RecordingLog):
+    """It knows what clients would be told, too."""
 
     def told(self) -> list[str]:
         """What clients would be told of all of it, as bytes on the wire."""
