@@ -150,7 +150,7 @@ class Driven:
         await self.lane.carry()
         await self.lane.settle()
 
-    async def carry_until_gone(self, why: str = "") -> None:
+    async def carry_until_gone(self, why: str | None = None) -> None:
         with pytest.raises(ClientGone, match=why):
             await self.carry()
 
