@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,30 +12,20 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sselib import (
-    EventLog,
     Job,
-    JobChange,
-    JobError,
     JobKind,
     JobRunner,
     MemoryLog,
     NewEntry,
     RunningJob,
     open_job_runner,
-    open_sqlite_log,
     open_topics,
 )
 from sselib.jobs import JOB
-from sselib.log import EntryId, wall_clock_ms
-from sselib.log.redis import open_redis_log
+from sselib.log import EntryId
 
-from .redis_servers import PROGRAMS, redis_server
-from .test_jobs import BATCH, STEPS, by_trio, forever, nothing, seen
+from .jobs import BATCH, INTERRUPTED, LEASE, STEPS, begun, by_trio, ended, forever, nothing, seen
 from .test_log_contract import DistantLog
-
-LEASE = 15
-INTERRUPTED = JobError("interrupted", "interrupted: the server stopped before it was done")
-WORKERS = Path(__file__)
 
 
 class Wire(DistantLog):
@@ -87,23 +73,6 @@ async def process(shared: MemoryLog, **options: Any) -> AsyncIterator[tuple[JobR
         yield runner, wire
 
 
-async def done(runner: JobRunner, job: Job) -> Job:
-    """Wait for the end of a job."""
-    with trio.fail_after(3 * LEASE):
-        finished = await runner.wait_finished(job.id)
-    assert finished is not None
-    return finished
-
-
-async def running(runner: JobRunner, job: Job) -> None:
-    """Wait until the work of a job has begun."""
-    async with runner.channel(job.id).subscribe() as changes:
-        with trio.fail_after(5):
-            async for event in changes:
-                if event.structure(JobChange).status == "running":
-                    return
-
-
 class Endless:
     """Work that goes on until it is cancelled.
 
@@ -133,7 +102,7 @@ async def test_every_runner_knows_every_job(shared: MemoryLog, autojump_clock: M
 
     async with process(shared) as (a, _):
         job = await a.submit(work)
-        await running(a, job)
+        await begun(a, job)
         async with process(shared) as (b, _):
             assert [each.id for each in await b.list()] == [job.id]
             assert (await b.get(job.id)) == (await a.get(job.id))
@@ -149,7 +118,7 @@ async def test_every_runner_knows_every_job(shared: MemoryLog, autojump_clock: M
                 go_on.set()
             assert told[0] == "status running"
             assert told[-1] == "end succeeded 1.0"
-            assert (await done(b, job)).result == "done"
+            assert (await ended(b, job)).result == "done"
 
 
 async def test_a_job_is_cancelled_through_any_runner(
@@ -161,14 +130,14 @@ async def test_a_job_is_cancelled_through_any_runner(
         process(shared, kinds=[STEPS]) as (b, _),
     ):
         first = await a.submit(forever)
-        await running(a, first)
+        await begun(a, first)
         second = await a.submit(nothing)
         for job in (second, first):
             asked = await b.cancel(job.id)
             assert asked is not None
             assert not asked.finished
-        assert (await done(b, second)).status == "cancelled"
-        assert (await done(b, first)).status == "cancelled"
+        assert (await ended(b, second)).status == "cancelled"
+        assert (await ended(b, first)).status == "cancelled"
         assert (await b.cancel(first.id)) == await a.get(first.id)
         steps = await a.submit(forever, kind=STEPS)
         with pytest.raises(ValueError, match="cannot be cancelled"):
@@ -196,7 +165,7 @@ async def test_runners_that_start_together_harm_no_job(
         await looking.wait()
         async with process(shared) as (a, _):
             job = await a.submit(forever)
-            await running(a, job)
+            await begun(a, job)
             go_on.set()
             await trio.sleep(5 * LEASE)
             found = await a.get(job.id)
@@ -217,11 +186,11 @@ async def test_what_a_dead_runner_ran_is_interrupted(
     async with process(shared, kinds=[BATCH, JOB]) as (b, _):
         async with process(shared, kinds=[BATCH, JOB]) as (a, wire):
             job = await a.submit(parent, kind=BATCH, job_id="parent")
-            await running(a, job)
+            await begun(a, job)
             await trio.sleep(1)
             wire.is_cut = True
             cut_at = trio.current_time()
-            job = await done(b, job)
+            job = await ended(b, job)
             assert LEASE - 6 <= trio.current_time() - cut_at <= LEASE + 6
             assert job.error == INTERRUPTED
             (child,) = job.children.values()
@@ -241,9 +210,9 @@ async def test_a_runner_that_was_taken_for_dead_gives_up_what_is_lost(
     work = Endless()
     async with process(shared) as (b, _), process(shared) as (a, wire):
         lost = await a.submit(work)
-        await running(a, lost)
+        await begun(a, lost)
         wire.is_cut = True
-        lost = await done(b, lost)
+        lost = await ended(b, lost)
         assert not work.unwound.is_set()
         wire.mend()
         with trio.fail_after(1):
@@ -263,7 +232,7 @@ async def test_a_runner_that_did_not_hear_that_it_was_taken_for_dead_finds_out(
     work = Endless()
     async with process(shared) as (b, _), process(shared) as (a, wire):
         lost = await a.submit(work)
-        await running(a, lost)
+        await begun(a, lost)
         await wait_all_tasks_blocked()
         snapshot = wire.snapshot
 
@@ -274,7 +243,7 @@ async def test_a_runner_that_did_not_hear_that_it_was_taken_for_dead_finds_out(
         mended = trio.Event()
         wire.fails = 1
         wire.snapshot = cut_off  # type: ignore[method-assign] # a log that is away, made of one that is not
-        lost = await done(b, lost)
+        lost = await ended(b, lost)
         assert lost.error == INTERRUPTED
         mended.set()
         with trio.fail_after(5):
@@ -304,7 +273,7 @@ async def test_a_job_whose_work_can_be_done_again_is_taken(
     async with process(shared, **kinds) as (b, _), process(shared, **kinds) as (c, _):
         async with process(shared, **kinds) as (a, wire):
             job = await a.submit(first)
-            job = await done(b, job)
+            job = await ended(b, job)
         assert job.result == "again"
         assert job.owner in {b.id, c.id}
         assert runs == [job.owner]
@@ -329,7 +298,7 @@ async def test_children_go_with_their_parent(
 
     async def first(job: RunningJob) -> None:
         await a.submit(forever, parent=job.id, job_id="running")
-        await running(a, job.now)
+        await begun(a, job.now)
         append = wire.append
 
         async def refuse(topic: str, entries: Any, **options: Any) -> Any:
@@ -347,7 +316,7 @@ async def test_children_go_with_their_parent(
     async with process(shared, **options) as (b, _), process(shared, **options) as (c, _):
         async with process(shared, **options) as (a, wire):
             job = await a.submit(first, kind=BATCH, job_id="parent")
-            job = await done(b, job)
+            job = await ended(b, job)
         assert sorted(job.result) == [
             "finished succeeded again",
             "new succeeded again",
@@ -370,7 +339,7 @@ async def test_children_of_a_job_that_is_not_done_again_end_with_it(
 
     options: dict[str, Any] = {"again": {"job": nothing}, "kinds": [BATCH, JOB]}
     async with process(shared, **options) as (b, _), process(shared, **options) as (a, wire):
-        job = await done(b, await a.submit(parent, kind=BATCH))
+        job = await ended(b, await a.submit(parent, kind=BATCH))
         assert job.error == INTERRUPTED
         (child,) = job.children.values()
         assert child.error == INTERRUPTED
@@ -392,11 +361,11 @@ async def test_a_runner_that_is_left_gives_its_jobs_back(
         async with process(shared, capacity=1, **kinds) as (a, _):
             jobs = [await a.submit(forever) for _ in range(3)]
             interrupted = await a.submit(forever, kind=other)
-            await running(a, jobs[0])
+            await begun(a, jobs[0])
         left_at = trio.current_time()
         for job in jobs:
-            assert (await done(b, job)).result == "again"
-        assert (await done(b, interrupted)).error == INTERRUPTED
+            assert (await ended(b, job)).result == "again"
+        assert (await ended(b, interrupted)).error == INTERRUPTED
         assert trio.current_time() - left_at < 1
 
 
@@ -412,7 +381,7 @@ async def test_a_job_that_was_to_be_cancelled_is_not_done_again(
     kinds: dict[str, Any] = {"again": {"job": nothing}}
     async with process(shared, **kinds) as (b, _), process(shared, **kinds) as (a, wire):
         job = await a.submit(stubborn)
-        await running(a, job)
+        await begun(a, job)
         await b.cancel(job.id)
         wire.is_cut = True
         with trio.fail_after(3 * LEASE):
@@ -444,7 +413,7 @@ async def test_an_id_is_one_job_on_all_runners(
             nursery.start_soon(submit, a)
             nursery.start_soon(submit, b)
         assert got[0].owner == got[1].owner
-        await done(a, got[0])
+        await ended(a, got[0])
         assert (await b.submit(work, job_id="mine")).result == 1
         assert runs == 1
 
@@ -467,8 +436,8 @@ async def test_a_submission_that_is_cancelled_is_none_or_is_done(
             await a.submit(nothing, job_id="mine")
         assert scope.cancelled_caught
         job = await a.submit(nothing, job_id="mine")
-        assert (await done(a, job)).status == "succeeded"
-        assert [step.status for step in (await done(a, job)).steps] == [
+        assert (await ended(a, job)).status == "succeeded"
+        assert [step.status for step in (await ended(a, job)).steps] == [
             "pending",
             "running",
             "succeeded",
@@ -499,7 +468,7 @@ async def test_a_submission_that_is_repeated_before_it_arrived_is_one_job(
         assert scope.cancelled_caught
         job = await a.submit(work, job_id="mine")
         assert (job.id, job.status) == ("mine", "pending")
-        assert (await done(a, job)).status == "succeeded"
+        assert (await ended(a, job)).status == "succeeded"
         await trio.sleep(20)
         assert runs == ["mine"]
 
@@ -580,7 +549,7 @@ async def test_an_end_waits_for_its_log(
 
     async with process(shared) as (a, wire):
         await wait_all_tasks_blocked()  # with nothing else to append
-        job = await done(a, await a.submit(work))
+        job = await ended(a, await a.submit(work))
         assert (job.status, job.result) == ("succeeded", "done")
         assert caplog.text.count("the log does not take its end") == 3
 
@@ -591,7 +560,7 @@ async def test_a_lease_that_cannot_be_renewed_is_tried_again(
     """One or two failures do no harm."""
     async with process(shared) as (b, _), process(shared) as (a, wire):
         job = await a.submit(forever)
-        await running(a, job)
+        await begun(a, job)
         await wait_all_tasks_blocked()
         wire.fails = 2
         await trio.sleep(5 * LEASE)
@@ -606,7 +575,7 @@ async def test_a_finished_job_is_forgotten_when_the_log_is_back(
 ) -> None:
     """What fails meanwhile is tried again."""
     async with process(shared, keep_finished=2) as (a, wire):
-        job = await done(a, await a.submit(nothing))
+        job = await ended(a, await a.submit(nothing))
         wire.fails = 2
         await trio.sleep(10)
         assert caplog.text.count("a finished job could not be forgotten") == 2
@@ -623,12 +592,12 @@ async def test_a_runner_that_comes_late_does_not_forget_a_new_job_of_that_id(
         return by_trio() - timedelta(seconds=30)
 
     async with process(shared, keep_finished=60, clock=by_trio) as (a, _):
-        await done(a, await a.submit(nothing, job_id="mine"))
+        await ended(a, await a.submit(nothing, job_id="mine"))
         async with process(shared, keep_finished=60, clock=slow):
             await trio.sleep(70)
             assert await a.get("mine") is None
             again = await a.submit(forever, job_id="mine")
-            await running(a, again)
+            await begun(a, again)
             await trio.sleep(60)
             found = await a.get("mine")
             assert found is not None
@@ -650,138 +619,6 @@ async def test_a_list_that_cannot_be_written_harms_no_job(
 
         refused: list[str] = []
         wire.append = refuse  # type: ignore[method-assign] # a log that fails, made of one that does not
-        job = await done(a, await a.submit(nothing))
+        job = await ended(a, await a.submit(nothing))
         assert caplog.text.count("is not known to all") == 2
         assert [each.status for each in await a.list()] == [job.status] == ["succeeded"]
-
-
-# ---- logs that outlive a process -----------------------------------------------------------------
-
-
-@pytest.fixture(params=["sqlite", "redis"])
-def open_shared_log(
-    request: pytest.FixtureRequest, tmp_path: Path, require_program: Callable[..., str]
-) -> Iterator[Callable[[], AbstractAsyncContextManager[EventLog]]]:
-    """Give what opens a log, the same one each time, as another process would."""
-    if request.param == "sqlite":
-        yield partial(open_sqlite_log, tmp_path / "log", synchronous="normal")
-        return
-    with redis_server(require_program(*PROGRAMS), tmp_path / "redis") as server:
-        yield partial(open_redis_log, server.url)
-
-
-async def test_every_log_that_is_shared_will_do(
-    open_shared_log: Callable[[], AbstractAsyncContextManager[EventLog]],
-) -> None:
-    """Submitted through one, seen, followed, cancelled and awaited through another, then kept."""
-
-    async def work(job: RunningJob) -> int:
-        for number in range(10):
-            await job.progress(number / 10)
-            await job.update(f"part {number % 3}", number)
-        return len(job.now.parts)
-
-    with trio.fail_after(50):
-        async with (
-            open_shared_log() as a_log,
-            open_shared_log() as b_log,
-            open_topics(a_log) as a_topics,
-            open_topics(b_log) as b_topics,
-            open_job_runner(a_topics) as a,
-            open_job_runner(b_topics) as b,
-        ):
-            endless = await a.submit(forever)
-            jobs = [await a.submit(work) for _ in range(10)]
-            for job in jobs:
-                told = await seen(b, job)
-                assert told[-1] == "end succeeded 1.0"
-                assert (await done(b, job)).result == 3
-            await running(b, endless)
-            await b.cancel(endless.id)
-            assert (await done(b, endless)).status == "cancelled"
-            ids = [each.id for each in [endless, *jobs]]
-            assert [each.id for each in await b.list()] == ids
-        async with (
-            open_shared_log() as log,
-            open_topics(log) as topics,
-            open_job_runner(topics) as after,
-        ):
-            listed = await after.list()
-            assert [each.id for each in listed] == ids
-            assert all(each.finished for each in listed)
-            assert (await done(after, jobs[0])).parts == {"part 0": 9, "part 1": 7, "part 2": 8}
-
-
-# ---- processes -----------------------------------------------------------------------------------
-
-
-async def serve(path: str) -> None:
-    """Be a process that runs jobs on a file."""
-
-    async def work(job: RunningJob) -> None:
-        await job.update("pid", job.details)
-        await trio.sleep_forever()
-
-    async with (
-        open_sqlite_log(path, synchronous="normal") as log,
-        open_topics(log) as topics,
-        open_job_runner(topics, lease=1000) as runner,
-    ):
-        await runner.submit(work, job_id="one", details=1)
-        await runner.submit(work, job_id="two", details=2)
-        await runner.wait_finished((await runner.submit(nothing, job_id="finished")).id)
-        print("running", flush=True)
-        await trio.sleep_forever()
-
-
-async def test_a_process_that_is_killed_leaves_jobs_that_are_interrupted(tmp_path: Path) -> None:
-    """Another one sees them run, cancels one of them, and ends the other when the first is dead."""
-    later = 0
-    path = str(tmp_path / "log")
-    command = [sys.executable, "-m", "tests.test_jobs_shared", path]
-    async with trio.open_nursery() as nursery:
-
-        async def start(  # noqa: ASYNC128 # run_process calls it
-            task_status: trio.TaskStatus[trio.Process],
-        ) -> None:
-            await trio.run_process(
-                command, stdout=-1, check=False, cwd=WORKERS.parent.parent, task_status=task_status
-            )
-
-        with trio.fail_after(30):
-            other: trio.Process = await nursery.start(start)
-            assert other.stdout is not None
-            printed = b""
-            while not printed.endswith(b"\n"):
-                printed += await other.stdout.receive_some()
-            async with (
-                open_sqlite_log(
-                    path, synchronous="normal", clock=lambda: wall_clock_ms() + later
-                ) as log,
-                open_topics(log) as topics,
-                open_job_runner(topics, lease=1) as runner,
-            ):
-                assert {job.id: job.status for job in await runner.list()} == {
-                    "one": "running",
-                    "two": "running",
-                    "finished": "succeeded",
-                }
-                await runner.cancel("one")
-                one = await runner.wait_finished("one")
-                assert one is not None
-                assert one.status == "cancelled"
-                async with runner.channel("two").subscribe() as changes:
-                    other.send_signal(signal.SIGKILL)
-                    later = 2_000_000  # so that the lease of who is dead has run out
-                    events = [event async for event in changes]
-                assert events[-1].structure(JobChange).error == INTERRUPTED
-                two = await runner.get("two")
-                assert two is not None
-                assert two.parts == {"pid": 2}
-                finished = await runner.get("finished")
-                assert finished is not None
-                assert finished.status == "succeeded"
-
-
-if __name__ == "__main__":
-    trio.run(serve, sys.argv[1])

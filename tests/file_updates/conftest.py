@@ -242,3 +242,25 @@ def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
         server.process.wait()
         assert server.process.stdout is not None
         server.process.stdout.close()
+
+
+STAGES = [
+    "file_parsing",
+    "file_parsed",
+    "file_summarizing",
+    "file_summarized",
+    "file_embedding",
+    "file_embedded",
+    "file_complete",
+]
+INDEXED = ["queue_item_processing", *STAGES, "queue_item_completed"]
+
+
+def named(path: Path) -> dict[str, str]:
+    return {"path": str(path), "filename": path.name}
+
+
+async def indexed(client: Client, path: Path, text: str = "A zebra has stripes.") -> None:
+    """Write a file, and wait until it is indexed."""
+    path.write_text(text)
+    await client.until("queue_item_completed", file_path=str(path))
