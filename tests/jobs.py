@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,17 @@ from sselib import (
     open_job_runner,
     open_topics,
 )
+
+from .test_log_contract import DistantLog
+
+LEASE = 15
+INTERRUPTED = JobError("interrupted", "interrupted: the server stopped before it was done")
+
+# A log of this process, and one that has to be followed.
+LOGS: dict[str, Callable[[], Any]] = {
+    "memory": MemoryLog,
+    "distant": lambda: DistantLog(MemoryLog()),
+}
 
 STEPS = JobKind(
     name="steps",
@@ -54,7 +65,7 @@ async def running(log: Any = None, **options: Any) -> AsyncIterator[JobRunner]:
 
 async def done(runner: JobRunner, job: Job) -> Job:
     """Wait for the end of a job."""
-    with trio.fail_after(20):
+    with trio.fail_after(3 * LEASE):
         finished = await runner.wait_finished(job.id)
     assert finished is not None
     assert finished.finished
@@ -86,18 +97,6 @@ async def nothing(job: RunningJob) -> None:
 
 async def forever(job: RunningJob) -> None:
     await trio.sleep_forever()
-
-
-LEASE = 15
-INTERRUPTED = JobError("interrupted", "interrupted: the server stopped before it was done")
-
-
-async def ended(runner: JobRunner, job: Job) -> Job:
-    """Wait for the end of a job."""
-    with trio.fail_after(3 * LEASE):
-        finished = await runner.wait_finished(job.id)
-    assert finished is not None
-    return finished
 
 
 async def begun(runner: JobRunner, job: Job) -> None:

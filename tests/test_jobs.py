@@ -16,20 +16,17 @@ from sselib import (
     JobError,
     JobFailed,
     JobKind,
-    MemoryLog,
     Outcome,
     RunningJob,
     ServerSentEvent,
 )
 
-from .jobs import STEPS, done, nothing, running, seen, words
-from .test_log_contract import DistantLog
+from .jobs import LOGS, STEPS, done, nothing, running, seen, words
 
 
-@pytest.fixture(params=["memory", "distant"])
+@pytest.fixture(params=LOGS)
 def log(request: pytest.FixtureRequest) -> Any:
-    """Give a log of this process, and one that has to be followed."""
-    return MemoryLog() if request.param == "memory" else DistantLog(MemoryLog())
+    return LOGS[request.param]()
 
 
 # ---- a life --------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from sselib import (
 from sselib.log import wall_clock_ms
 from sselib.log.redis import open_redis_log
 
-from .jobs import INTERRUPTED, begun, ended, forever, nothing, seen
+from .jobs import INTERRUPTED, begun, done, forever, nothing, seen
 from .redis_servers import PROGRAMS, redis_server
 
 WORKERS = Path(__file__)
@@ -69,10 +69,10 @@ async def test_every_log_that_is_shared_will_do(
             for job in jobs:
                 told = await seen(b, job)
                 assert told[-1] == "end succeeded 1.0"
-                assert (await ended(b, job)).result == 3
+                assert (await done(b, job)).result == 3
             await begun(b, endless)
             await b.cancel(endless.id)
-            assert (await ended(b, endless)).status == "cancelled"
+            assert (await done(b, endless)).status == "cancelled"
             ids = [each.id for each in [endless, *jobs]]
             assert [each.id for each in await b.list()] == ids
         async with (
@@ -83,7 +83,7 @@ async def test_every_log_that_is_shared_will_do(
             listed = await after.list()
             assert [each.id for each in listed] == ids
             assert all(each.finished for each in listed)
-            assert (await ended(after, jobs[0])).parts == {"part 0": 9, "part 1": 7, "part 2": 8}
+            assert (await done(after, jobs[0])).parts == {"part 0": 9, "part 1": 7, "part 2": 8}
 
 
 # ---- processes -----------------------------------------------------------------------------------

@@ -21,14 +21,13 @@ from sselib import (
     TooManyJobs,
 )
 
-from .jobs import BATCH, STEPS, by_trio, done, forever, nothing, running
+from .jobs import BATCH, LOGS, STEPS, by_trio, done, forever, nothing, running
 from .test_log_contract import DistantLog
 
 
-@pytest.fixture(params=["memory", "distant"])
+@pytest.fixture(params=LOGS)
 def log(request: pytest.FixtureRequest) -> Any:
-    """Give a log of this process, and one that has to be followed."""
-    return MemoryLog() if request.param == "memory" else DistantLog(MemoryLog())
+    return LOGS[request.param]()
 
 
 # ---- cancelling ----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from sselib import (
 from sselib.jobs import JOB
 from sselib.log import EntryId
 
-from .jobs import BATCH, INTERRUPTED, LEASE, STEPS, begun, by_trio, ended, forever, nothing, seen
+from .jobs import BATCH, INTERRUPTED, LEASE, STEPS, begun, by_trio, done, forever, nothing, seen
 from .test_log_contract import DistantLog
 
 
@@ -118,7 +118,7 @@ async def test_every_runner_knows_every_job(shared: MemoryLog, autojump_clock: M
                 go_on.set()
             assert told[0] == "status running"
             assert told[-1] == "end succeeded 1.0"
-            assert (await ended(b, job)).result == "done"
+            assert (await done(b, job)).result == "done"
 
 
 async def test_a_job_is_cancelled_through_any_runner(
@@ -136,8 +136,8 @@ async def test_a_job_is_cancelled_through_any_runner(
             asked = await b.cancel(job.id)
             assert asked is not None
             assert not asked.finished
-        assert (await ended(b, second)).status == "cancelled"
-        assert (await ended(b, first)).status == "cancelled"
+        assert (await done(b, second)).status == "cancelled"
+        assert (await done(b, first)).status == "cancelled"
         assert (await b.cancel(first.id)) == await a.get(first.id)
         steps = await a.submit(forever, kind=STEPS)
         with pytest.raises(ValueError, match="cannot be cancelled"):
@@ -190,7 +190,7 @@ async def test_what_a_dead_runner_ran_is_interrupted(
             await trio.sleep(1)
             wire.is_cut = True
             cut_at = trio.current_time()
-            job = await ended(b, job)
+            job = await done(b, job)
             assert LEASE - 6 <= trio.current_time() - cut_at <= LEASE + 6
             assert job.error == INTERRUPTED
             (child,) = job.children.values()
@@ -212,7 +212,7 @@ async def test_a_runner_that_was_taken_for_dead_gives_up_what_is_lost(
         lost = await a.submit(work)
         await begun(a, lost)
         wire.is_cut = True
-        lost = await ended(b, lost)
+        lost = await done(b, lost)
         assert not work.unwound.is_set()
         wire.mend()
         with trio.fail_after(1):
@@ -243,7 +243,7 @@ async def test_a_runner_that_did_not_hear_that_it_was_taken_for_dead_finds_out(
         mended = trio.Event()
         wire.fails = 1
         wire.snapshot = cut_off  # type: ignore[method-assign] # a log that is away, made of one that is not
-        lost = await ended(b, lost)
+        lost = await done(b, lost)
         assert lost.error == INTERRUPTED
         mended.set()
         with trio.fail_after(5):
@@ -273,7 +273,7 @@ async def test_a_job_whose_work_can_be_done_again_is_taken(
     async with process(shared, **kinds) as (b, _), process(shared, **kinds) as (c, _):
         async with process(shared, **kinds) as (a, wire):
             job = await a.submit(first)
-            job = await ended(b, job)
+            job = await done(b, job)
         assert job.result == "again"
         assert job.owner in {b.id, c.id}
         assert runs == [job.owner]
@@ -316,7 +316,7 @@ async def test_children_go_with_their_parent(
     async with process(shared, **options) as (b, _), process(shared, **options) as (c, _):
         async with process(shared, **options) as (a, wire):
             job = await a.submit(first, kind=BATCH, job_id="parent")
-            job = await ended(b, job)
+            job = await done(b, job)
         assert sorted(job.result) == [
             "finished succeeded again",
             "new succeeded again",
@@ -339,7 +339,7 @@ async def test_children_of_a_job_that_is_not_done_again_end_with_it(
 
     options: dict[str, Any] = {"again": {"job": nothing}, "kinds": [BATCH, JOB]}
     async with process(shared, **options) as (b, _), process(shared, **options) as (a, wire):
-        job = await ended(b, await a.submit(parent, kind=BATCH))
+        job = await done(b, await a.submit(parent, kind=BATCH))
         assert job.error == INTERRUPTED
         (child,) = job.children.values()
         assert child.error == INTERRUPTED
@@ -364,8 +364,8 @@ async def test_a_runner_that_is_left_gives_its_jobs_back(
             await begun(a, jobs[0])
         left_at = trio.current_time()
         for job in jobs:
-            assert (await ended(b, job)).result == "again"
-        assert (await ended(b, interrupted)).error == INTERRUPTED
+            assert (await done(b, job)).result == "again"
+        assert (await done(b, interrupted)).error == INTERRUPTED
         assert trio.current_time() - left_at < 1
 
 
@@ -413,7 +413,7 @@ async def test_an_id_is_one_job_on_all_runners(
             nursery.start_soon(submit, a)
             nursery.start_soon(submit, b)
         assert got[0].owner == got[1].owner
-        await ended(a, got[0])
+        await done(a, got[0])
         assert (await b.submit(work, job_id="mine")).result == 1
         assert runs == 1
 
@@ -436,8 +436,8 @@ async def test_a_submission_that_is_cancelled_is_none_or_is_done(
             await a.submit(nothing, job_id="mine")
         assert scope.cancelled_caught
         job = await a.submit(nothing, job_id="mine")
-        assert (await ended(a, job)).status == "succeeded"
-        assert [step.status for step in (await ended(a, job)).steps] == [
+        assert (await done(a, job)).status == "succeeded"
+        assert [step.status for step in (await done(a, job)).steps] == [
             "pending",
             "running",
             "succeeded",
@@ -468,7 +468,7 @@ async def test_a_submission_that_is_repeated_before_it_arrived_is_one_job(
         assert scope.cancelled_caught
         job = await a.submit(work, job_id="mine")
         assert (job.id, job.status) == ("mine", "pending")
-        assert (await ended(a, job)).status == "succeeded"
+        assert (await done(a, job)).status == "succeeded"
         await trio.sleep(20)
         assert runs == ["mine"]
 
@@ -549,7 +549,7 @@ async def test_an_end_waits_for_its_log(
 
     async with process(shared) as (a, wire):
         await wait_all_tasks_blocked()  # with nothing else to append
-        job = await ended(a, await a.submit(work))
+        job = await done(a, await a.submit(work))
         assert (job.status, job.result) == ("succeeded", "done")
         assert caplog.text.count("the log does not take its end") == 3
 
@@ -575,7 +575,7 @@ async def test_a_finished_job_is_forgotten_when_the_log_is_back(
 ) -> None:
     """What fails meanwhile is tried again."""
     async with process(shared, keep_finished=2) as (a, wire):
-        job = await ended(a, await a.submit(nothing))
+        job = await done(a, await a.submit(nothing))
         wire.fails = 2
         await trio.sleep(10)
         assert caplog.text.count("a finished job could not be forgotten") == 2
@@ -592,7 +592,7 @@ async def test_a_runner_that_comes_late_does_not_forget_a_new_job_of_that_id(
         return by_trio() - timedelta(seconds=30)
 
     async with process(shared, keep_finished=60, clock=by_trio) as (a, _):
-        await ended(a, await a.submit(nothing, job_id="mine"))
+        await done(a, await a.submit(nothing, job_id="mine"))
         async with process(shared, keep_finished=60, clock=slow):
             await trio.sleep(70)
             assert await a.get("mine") is None
@@ -619,6 +619,6 @@ async def test_a_list_that_cannot_be_written_harms_no_job(
 
         refused: list[str] = []
         wire.append = refuse  # type: ignore[method-assign] # a log that fails, made of one that does not
-        job = await ended(a, await a.submit(nothing))
+        job = await done(a, await a.submit(nothing))
         assert caplog.text.count("is not known to all") == 2
         assert [each.status for each in await a.list()] == [job.status] == ["succeeded"]
