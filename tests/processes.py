@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def starting(module: str, folder: Path) -> Iterator[Start]:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, "--port", str(port), *arguments],
                 cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(folder)},  # what it leaves when it is killed
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,

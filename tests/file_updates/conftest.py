@@ -224,6 +224,7 @@ def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
             process = subprocess.Popen(
                 [*command, "--port", str(port), "--server", request.param, *arguments],
                 cwd=ROOT,
+                env={**os.environ, "TMPDIR": str(tmp_path)},  # what it leaves when it is killed
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
