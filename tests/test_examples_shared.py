@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from .bedrock.drawings import DOOR, WINDOW, plan, png
-from .processes import starting
+from .processes import Example
 from .redis_servers import PROGRAMS, redis_server
 
 PATIENCE = 30  # seconds
@@ -97,7 +97,7 @@ def start(log: str, tmp_path: Path) -> Iterator[Start]:
                 return servers[0]
             place = tmp_path / f"process{len(servers)}"
             place.mkdir()
-            start_process = stack.enter_context(starting(f"examples.{name}", place))
+            start_process = stack.enter_context(Example.starting(f"examples.{name}", place))
             example = start_process(
                 *("--log", log, "--server", SERVERS[len(servers) % 2]), *shared, *options
             )

@@ -9,7 +9,7 @@ import requests
 from playwright.sync_api import Browser, Page, expect
 
 from ..pages import bar, connection, open_browser, open_page, watch_bar
-from ..processes import Example, Start, starting
+from ..processes import Example, Start
 from .drawings import DOOR, WINDOW, plan, png
 from .service import DEMO
 
@@ -30,7 +30,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    with starting("examples.bedrock", tmp_path_factory.mktemp("bedrock")) as start:
+    with Example.starting("examples.bedrock", tmp_path_factory.mktemp("bedrock")) as start:
         yield start
 
 
@@ -60,6 +60,7 @@ def press(page: Page, name: str) -> None:
 
 def test_two_drawings_are_compared_before_your_eyes(server: Example, page: Page) -> None:
     """The bar moves, each step is shown, and the overlay has its changes marked."""
+    compare(server, 5)  # so that the page listens before there is progress
     page.goto(server.url)
     seen = watch_bar(page)
     press(page, "Compare")

@@ -16,7 +16,7 @@ import attrs
 import pytest
 import requests
 
-from ..processes import ROOT, starting
+from ..processes import ROOT, Example
 from .drawings import DOOR, WINDOW, plan, png
 from .service import DEMO, FILE
 
@@ -65,7 +65,7 @@ Start = Callable[..., Server]
 @pytest.fixture(params=["hypercorn", "sselib"])
 def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts the example, with further arguments, and waits until it is up."""
-    with starting("examples.bedrock", tmp_path) as start:
+    with Example.starting("examples.bedrock", tmp_path) as start:
 
         def start_server(*arguments: str) -> Server:
             example = start("--server", request.param, *arguments)

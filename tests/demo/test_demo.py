@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import attrs
 import pytest
 import requests
 
 from ..bedrock.drawings import DOOR, WINDOW, plan, png
+from ..processes import ROOT, Example
 
-ROOT = Path(__file__).parent.parent.parent
 PATIENCE = 30  # seconds
 SERVERS = ["hypercorn", "sselib"]
 DEX = {"x-api-key": "dex_demo", "x-selected-account-id": "acct_demo"}
@@ -28,21 +27,18 @@ BEDROCK = {"authorization": "Bearer sk_demo"}
 GUILD = {"authorization": "Bearer acc_demo"}
 
 
-@attrs.define(eq=False)
-class Demo:
-    """A running demo.
+class Demo(Example):
+    """A running demo."""
 
-    Attributes:
-        url: Where all of it is.
-        files_url: Where file updates alone are.
-        directory: What is watched.
-        process: The process.
-    """
+    @property
+    def files_url(self) -> str:
+        """Where file updates alone are."""
+        return self.said[-1].split()[2].removesuffix("/api/updates")
 
-    url: str
-    files_url: str
-    directory: Path
-    process: subprocess.Popen[str]
+    @property
+    def directory(self) -> Path:
+        """What is watched."""
+        return self.folder / "watched"
 
     def ask(self, method: str, path: str, headers: dict[str, str], **options: Any) -> Any:
         """Send a request that is answered with JSON."""
@@ -79,35 +75,11 @@ Start = Callable[..., Demo]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Give a function that starts the demo with further arguments."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> Demo:
-        directory = tmp_path / "watched"
-        directory.mkdir(exist_ok=True)
-        command = [sys.executable, "-m", "examples.demo", "--watch", str(directory)]
-        command += ["--port", "0", "--files-port", "0", *arguments]
-        errors = tmp_path / f"errors{len(started)}"
-        with errors.open("w") as file:
-            process = subprocess.Popen(
-                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=file, text=True
-            )
-        started.append(process)
-        assert process.stdout is not None
-        url = ""
-        for line in process.stdout:
-            if line.startswith("In a browser:"):
-                url = line.split()[-1]
-            elif "at their own port" in line:
-                files_url = line.split()[2].removesuffix("/api/updates")
-                return Demo(url, files_url, directory, process)
-        raise AssertionError(f"it did not start: {errors.read_text()}")
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    directory = tmp_path / "watched"
+    directory.mkdir()
+    always = ("--watch", str(directory), "--files-port", "0")
+    with Demo.starting("examples.demo", tmp_path, *always, is_up="at their own port") as start:
+        yield start
 
 
 @pytest.mark.parametrize("server", SERVERS)

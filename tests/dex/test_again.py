@@ -13,7 +13,7 @@ import trio
 from examples.dex.store import Store
 from sselib import MemoryLog
 
-from ..processes import starting
+from ..processes import Example
 from ..recording import RecordingLog
 from .conftest import DEMO, Gate, client_of
 from .test_api import MARKDOWN
@@ -142,7 +142,7 @@ async def test_without_a_place_for_documents_a_job_is_interrupted(gate: Gate) ->
 
 def test_a_process_that_is_killed_loses_no_job(tmp_path: Path) -> None:
     """The next one on its directory does again what was left, once the dead one's lease is over."""
-    with starting("examples.dex", tmp_path) as start:
+    with Example.starting("examples.dex", tmp_path) as start:
         data = tmp_path / "data"
         example = start("--data", str(data))
         project = "/v1/projects/proj_demo"

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import pytest
 
-from ..processes import ROOT, starting
+from ..processes import ROOT, Example
 
 HEADERS = ["-H", "x-api-key: dex_demo", "-H", "x-selected-account-id: acct_demo"]
 
@@ -32,7 +32,7 @@ class Server:
 @pytest.fixture(params=["hypercorn", "sselib"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """Start the example on a free port."""
-    with starting("examples.dex", tmp_path) as start:
+    with Example.starting("examples.dex", tmp_path) as start:
         example = start("--server", request.param)
         yield Server(example.process, example.url)
 

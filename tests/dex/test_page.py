@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from ..pages import bar, connection, open_browser, open_page, watch_bar
-from ..processes import Example, Start, starting
+from ..processes import Example, Start
 
 # Some seconds of work.
 LONG = ("# A heading\n\nWords of a paragraph that is like all others.\n\n" * 20_000).encode()
@@ -28,7 +28,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    with starting("examples.dex", tmp_path_factory.mktemp("dex")) as start:
+    with Example.starting("examples.dex", tmp_path_factory.mktemp("dex")) as start:
         yield start
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -20,6 +18,8 @@ import trio
 from examples.file_updates.app import FileUpdates, open_app
 from sselib import ServerSentEvent
 from sselib.testing import ReceivedStream, open_stream
+
+from ..processes import Example
 
 SECONDS = 30  # far more than anything here takes
 
@@ -178,25 +178,13 @@ def root(tmp_path: Path) -> Path:
     return path
 
 
-@attrs.define(eq=False)
-class Server:
-    """A running example.
-
-    Attributes:
-        directory: The directory it watches.
-        url: Where it answers, without a final slash.
-        process: The process.
-        log: The file that holds what it says on standard error.
-    """
-
-    directory: Path
-    url: str
-    process: subprocess.Popen[str]
-    log: Path
+class Server(Example):
+    """A running example."""
 
     @property
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
+    def directory(self) -> Path:
+        """The directory it watches."""
+        return (self.folder / "watched").resolve()
 
     def ask(self, method: str, path: str) -> Any:
         """Send a request without a body, and return the JSON of its answer."""
@@ -204,45 +192,17 @@ class Server:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return json.load(answer)
 
-    def stop(self, seconds: float = 8) -> int:
-        """Send SIGTERM and return the exit code, which must come within so many seconds."""
-        self.process.terminate()
-        return self.process.wait(timeout=seconds)
-
 
 @pytest.fixture(params=["hypercorn", "sselib"])
 def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Give a function that starts the example, with further arguments, and waits until it is up."""
     directory = tmp_path / "watched"
     directory.mkdir()
-    started: list[Server] = []
-
-    def start(*arguments: str, port: int = 0) -> Server:
-        log = tmp_path / f"log{len(started)}"
-        command = [sys.executable, "-m", "examples.file_updates", "--watch", str(directory)]
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                [*command, "--port", str(port), "--server", request.param, *arguments],
-                cwd=ROOT,
-                env={**os.environ, "TMPDIR": str(tmp_path)},  # what it leaves when it is killed
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("In a terminal:"):
-                url = line.split()[-1].removesuffix("/api/updates")
-                started.append(Server(directory.resolve(), url, process, log))
-                return started[-1]
-        raise AssertionError(f"it did not start: {log.read_text()}")
-
-    yield start
-    for server in started:
-        server.process.kill()
-        server.process.wait()
-        assert server.process.stdout is not None
-        server.process.stdout.close()
+    always = ("--watch", str(directory), "--server", request.param)
+    with Server.starting(
+        "examples.file_updates", tmp_path, *always, is_up="In a terminal:"
+    ) as start:
+        yield start
 
 
 STAGES = [

@@ -14,9 +14,10 @@ import trio
 from examples.guild.client import follow
 from sselib import RetryPolicy
 
+from ..processes import ROOT
 from ..scripted import on_socket, response, stream, then_stay
 from ..servers import SOON
-from .conftest import ROOT, Server
+from .conftest import Server
 
 AT_ONCE = RetryPolicy(max_failures=2, backoff=0, event_timeout=0.2)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from .conftest import ROOT, Server
+from ..processes import ROOT
+from .conftest import Server
 
 Start = Callable[..., Server]
 Require = Callable[..., str]
